@@ -1,0 +1,98 @@
+//! Herald gives kagent agents a voice in Slack, Discord and Telegram.
+//!
+//! This page is the architecture: who is who, how a message travels, what must never break, and where things stand.
+//!
+//! # The cast
+//!
+//! | word | what it is |
+//! |---|---|
+//! | [platform](platform::Platform) | Slack, Discord or Telegram: one folder each, one trait between them and everything else |
+//! | [channel](model::ChannelId) | a place a message can go: `slack:C0123456789`, `discord:112233445566778899`, `telegram:-1001234567890` |
+//! | [client](model::ClientName) | who calls, known from its bearer token; `stdio`, `shell` and `anonymous` where there is none |
+//! | [policy](policy::Policy) | what a client may do |
+//! | [route](policy::Route) | permission, now, for one client to speak in one channel. Only `policy` can make one, and nothing is sent without one |
+//! | [submission](model::Submission) | what a caller asks to have sent |
+//! | [document](render::Document) | a text, understood: free of any platform's dialect |
+//! | [part](model::Part) | one rendered piece of a submission, in the platform's dialect and within its limit |
+//! | [delivery](model::Delivery) | the durable record of a submission: its steps, a cursor, its state |
+//! | [step](model::Step) | one request to the platform: send a part, open a thread, edit, delete |
+//! | lane | the ordered queue of one channel; holds lease, epoch, pace and the time it has to wait for |
+//! | [claim](store::Claim) | the head of a lane, held by one worker until it is recorded or the lease runs out |
+//! | [failure](model::Failure) | why a send did not work, and what may be done: classified once, at the platform's edge |
+//! | [receipt](model::Receipt) | what the caller gets: `delivered`, `queued`, `failed` or `unknown`, never a false "sent" |
+//!
+//! # The way out
+//!
+//! ```text
+//! MCP tool call, `herald send`
+//!   -> Notifier::submit
+//!        policy.authorize           may this client speak there?            -> Route
+//!        render::parse              Markdown -> document
+//!        guard::document            mentions lose their sting
+//!        platform.render            document -> parts, within the platform's limits
+//!        guard::parts               the last look at what was made of it
+//!        outbox.enqueue             one transaction: from here on it is not lost
+//!   -> Worker::tick
+//!        outbox.claim               the heads of the lanes whose turn has come
+//!        policy.authorize           again: a channel taken off the list gets nothing that was queued
+//!        platform.deliver           one request, shorter than the lease
+//!        delivery::settle           pure: what the answer means for the delivery
+//!        outbox.record              fenced by the claim's epoch
+//! <- receipt, after a bounded wait
+//! ```
+//!
+//! # What must never break
+//!
+//! 1. Nothing leaves without a [`policy::Route`], and only `policy` mints one. It is checked at submit and again at send.
+//! 2. One way out: a tool call never sends by itself, it enqueues and waits. There is no fast path beside a retry path.
+//! 3. Render before enqueue: the caller hears "too long" while it can still act, and a retry is byte-identical.
+//! 4. Accepted means stored: no receipt before the row is committed. A store that is down is a clear error. A store in
+//!    memory never promises `queued`.
+//! 5. Order within a lane, no order between lanes: a slow or dead channel never delays another one.
+//! 6. An ambiguous send is never repeated blindly: Discord recognises a nonce; the rest follows `on_unknown`, at most
+//!    once, and the receipt says so.
+//! 7. A failure is classified once, at the platform's edge, into one closed list ([`model::Reason`]) with its
+//!    [`model::Disposition`]. `Retry-After` is honoured in full.
+//! 8. A secret never leaves its type: no `Debug`, log line, error, tool result. URLs are stripped from HTTP errors,
+//!    because Telegram's token is in them. The log's writer is a second net.
+//! 9. Clock and randomness are arguments ([`clock::Clock`]).
+//! 10. Content is hostile: an agent's text to the chat, a platform's text to the agent. Each is bounded and neutralised at
+//!     the border it crosses.
+//! 11. stdout belongs to MCP. Logs go to stderr.
+//! 12. Modules point one way, and `tests/architecture.rs` enforces it.
+//!
+//! # The house
+//!
+//! Lower floors never import higher ones:
+//!
+//! ```text
+//! clock  model            nouns, without I/O
+//! telemetry               the log
+//! policy                  allow-lists, Route
+//! render                  Markdown -> document -> parts
+//! guard                   mentions
+//! platform                the trait; http (the one client); slack/ discord/ telegram/
+//! store                   what is durable: a trait, and SQLite
+//! delivery                the worker, and the pure rules it follows
+//! notifier                submit, update, status, channels
+//! mcp                     tools, resources, prompts, transports, authentication
+//! server                  axum: /mcp /healthz /readyz
+//! config                  the settings, composed from each module's own
+//! app                     the composition root: the only file that knows everyone
+//! cli  main               commands
+//!
+//! sandbox                 an embedded chat workspace; imports nothing of ours but clock:
+//!                         a world that shares code with what it judges flatters it
+//! ```
+//!
+//! # How to add a platform
+//!
+//! One folder beside `platform/slack/` (its API, its dialect, its failures, its settings), one line in
+//! [`platform::configured`], one variant of [`model::PlatformKind`], its variables in `config`, one face of the sandbox, and
+//! one line in the tests that run over every platform. Nothing in `mcp`, `policy`, `store` or `delivery` changes but the
+//! tool that carries its name.
+
+pub mod clock;
+pub mod model;
+pub mod policy;
+pub mod telemetry;

@@ -1,0 +1,349 @@
+//! Deliveries: the durable record of a submission, and what its caller is told.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{ChannelId, ClientName, Part, Placement, PlatformKind, Reason};
+use crate::clock::Timestamp;
+
+/// A delivery's name: a UUID, version 7, so that it sorts by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeliveryId(pub Uuid);
+
+impl DeliveryId {
+    /// A new one, made at `now`.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        let millis = u64::try_from(now.0).unwrap_or(0);
+        let nanos = u32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
+        let time = uuid::Timestamp::from_unix(uuid::NoContext, millis / 1000, nanos);
+        Self(Uuid::new_v7(time))
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for DeliveryId {
+    type Err = uuid::Error;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        s.parse().map(Self)
+    }
+}
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum DeliveryState {
+    /// Waits for its turn.
+    Queued,
+    /// A request is on its way.
+    Sending,
+    /// Every part arrived.
+    Delivered,
+    /// It will not arrive; kept as a dead letter.
+    Failed,
+    /// It may have arrived, and is not sent again by itself.
+    Unknown,
+}
+
+impl DeliveryState {
+    /// The snake-case name, as stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sending => "sending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it has come to its end.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Delivered | Self::Failed | Self::Unknown)
+    }
+}
+
+impl FromStr for DeliveryState {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        [Self::Queued, Self::Sending, Self::Delivered, Self::Failed, Self::Unknown]
+            .into_iter()
+            .find(|state| state.as_str() == s)
+            .ok_or_else(|| {
+                format!("`{s}` is no state: queued, sending, delivered, failed or unknown")
+            })
+    }
+}
+
+/// One request to the platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Action {
+    /// Post a new message.
+    Send {
+        /// What to post.
+        part: Part,
+    },
+    /// Open a thread from the first message, for those that follow.
+    OpenThread {
+        /// What people see as the thread's name.
+        name: String,
+    },
+    /// Replace one of our own messages.
+    Edit {
+        /// The platform's ID of the message.
+        message_id: String,
+        /// The thread it stands in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+        /// What it says from now on.
+        part: Part,
+    },
+    /// Take one of our own messages away.
+    Delete {
+        /// The platform's ID of the message.
+        message_id: String,
+        /// The thread it stands in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+    },
+}
+
+impl Action {
+    /// Whether doing it twice does no more than doing it once.
+    #[must_use]
+    pub const fn is_idempotent(&self) -> bool {
+        !matches!(self, Self::Send { .. })
+    }
+}
+
+/// One message that arrived: its ID, and the thread it stands in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageRef {
+    /// The platform's ID.
+    pub id: String,
+    /// The thread it stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+}
+
+/// A step of a delivery: the request, and the name under which the platform can recognise its repetition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// At most 25 characters, unique to this step (Discord's `nonce`).
+    pub nonce: String,
+    /// The request.
+    #[serde(flatten)]
+    pub action: Action,
+}
+
+/// The durable record of a submission.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Delivery {
+    /// Its name.
+    pub id: DeliveryId,
+    /// Who asked.
+    pub client: ClientName,
+    /// Where to.
+    pub channel: ChannelId,
+    /// Where in the channel; filled in once a thread key is resolved.
+    pub placement: Placement,
+    /// The agent's word for the thread.
+    pub thread_key: Option<String>,
+    /// The delivery whose messages this one edits.
+    pub edits: Option<DeliveryId>,
+    /// What there is to do, in order.
+    pub steps: Vec<Step>,
+    /// How many steps are done.
+    pub cursor: usize,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// How often the current step was tried.
+    pub attempts: u32,
+    /// When an attempt at the current step may first have succeeded without our knowing.
+    pub doubtful_since: Option<Timestamp>,
+    /// Whether an ambiguous attempt of the current step was already repeated.
+    pub resent: bool,
+    /// What has arrived.
+    pub messages: Vec<MessageRef>,
+    /// A link to the first message, where the platform has such links.
+    pub permalink: Option<String>,
+    /// Why it failed or waits.
+    pub reason: Option<Reason>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// What was changed about the text, and what the caller should know.
+    pub warnings: Vec<String>,
+    /// Not tried before this time: its lane waits until then.
+    pub not_before: Timestamp,
+    /// Given up after this time.
+    pub deadline: Timestamp,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it came to its end.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Delivery {
+    /// A delivery of `steps`, accepted `now`, nothing done yet.
+    #[must_use]
+    pub fn new(
+        id: DeliveryId,
+        client: ClientName,
+        channel: ChannelId,
+        steps: Vec<Step>,
+        now: Timestamp,
+        deadline: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            client,
+            channel,
+            placement: Placement::default(),
+            thread_key: None,
+            edits: None,
+            steps,
+            cursor: 0,
+            state: DeliveryState::Queued,
+            attempts: 0,
+            doubtful_since: None,
+            resent: false,
+            messages: Vec::new(),
+            permalink: None,
+            reason: None,
+            hint: None,
+            warnings: Vec::new(),
+            not_before: now,
+            deadline,
+            created_at: now,
+            finished_at: None,
+        }
+    }
+
+    /// Whether an attempt at the current step may have reached the chat without our knowing.
+    #[must_use]
+    pub fn may_have_arrived(&self) -> bool {
+        let step = self.steps.get(self.cursor);
+        self.doubtful_since.is_some() && step.is_some_and(|step| !step.action.is_idempotent())
+    }
+
+    /// How it ends where it is not tried any more: `failed`, or `unknown` where it may have arrived, because whoever
+    /// hears `failed` sends it again.
+    pub fn abandon(&mut self, reason: Reason, hint: String, now: Timestamp) {
+        let sends = self.steps.iter().filter(|step| matches!(step.action, Action::Send { .. }));
+        let (arrived, parts) = (self.messages.len(), sends.count());
+        if arrived > 0 && parts > 1 {
+            self.warnings.push(format!("{arrived} of {parts} parts arrived"));
+        }
+        let doubt = self.may_have_arrived();
+        self.state = if doubt { DeliveryState::Unknown } else { DeliveryState::Failed };
+        self.hint = Some(if doubt {
+            format!("it may have arrived before this, do not send it again: {hint}")
+        } else {
+            hint
+        });
+        self.reason = Some(reason);
+        self.finished_at = Some(now);
+    }
+
+    /// What its caller is told at `now`.
+    #[must_use]
+    pub fn receipt(&self, now: Timestamp, deduplicated: bool) -> Receipt {
+        let status = match self.state {
+            DeliveryState::Queued | DeliveryState::Sending => Status::Queued,
+            DeliveryState::Delivered => Status::Delivered,
+            DeliveryState::Failed => Status::Failed,
+            DeliveryState::Unknown => Status::Unknown,
+        };
+        let queued = status == Status::Queued;
+        Receipt {
+            status,
+            delivery_id: self.id.to_string(),
+            platform: self.channel.platform(),
+            channel_id: self.channel.id().to_owned(),
+            message_ids: self.messages.iter().map(|message| message.id.clone()).collect(),
+            permalink: self.permalink.clone(),
+            deduplicated,
+            retry_after_seconds: queued
+                .then(|| self.not_before.since(now).as_millis().div_ceil(1000))
+                .and_then(|seconds| u64::try_from(seconds).ok()),
+            reason: self.reason,
+            hint: match &self.hint {
+                // Only the delivery knows whether it is tried again; a failure's hint does not.
+                Some(hint) if queued => Some(format!("{hint}; Herald tries again by itself")),
+                hint => hint.clone(),
+            },
+            warnings: self.warnings.clone(),
+        }
+    }
+}
+
+/// How a send went, as the caller hears it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Status {
+    /// The platform confirmed every part.
+    Delivered,
+    /// Stored, and will be sent.
+    Queued,
+    /// It will not arrive.
+    Failed,
+    /// It may have arrived. Do not send it again.
+    Unknown,
+}
+
+/// What the caller of a send tool gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Receipt {
+    /// How it went.
+    pub status: Status,
+    /// The delivery's name, for `get_delivery` and `update_message`.
+    pub delivery_id: String,
+    /// The platform.
+    pub platform: PlatformKind,
+    /// The channel's ID.
+    pub channel_id: String,
+    /// The platform's IDs of the messages that arrived, in order.
+    pub message_ids: Vec<String>,
+    /// A link to the first message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub permalink: Option<String>,
+    /// True if this call repeated an earlier one and nothing new was sent.
+    pub deduplicated: bool,
+    /// When queued: seconds until the next try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64", transform = without_format)]
+    pub retry_after_seconds: Option<u64>,
+    /// Why it failed or waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Reason")]
+    pub reason: Option<Reason>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub hint: Option<String>,
+    /// What was changed about the text.
+    pub warnings: Vec<String>,
+}
+
+/// Strict validators know no `uint64`.
+fn without_format(schema: &mut schemars::Schema) {
+    schema.remove("format");
+}

@@ -1,0 +1,13 @@
+//! The nouns, without I/O: channels, messages, deliveries and the ways they fail.
+
+mod channel;
+mod delivery;
+mod failure;
+mod message;
+
+pub use channel::{ChannelId, ChannelInfo, ChannelKind, InvalidChannel, PlatformKind};
+pub use delivery::{
+    Action, Delivery, DeliveryId, DeliveryState, MessageRef, Receipt, Status, Step,
+};
+pub use failure::{Disposition, Failure, Reason, Scope};
+pub use message::{ClientName, Identity, Part, Placement, Submission, TextPart};

@@ -1,0 +1,152 @@
+//! Who may speak where. Deny by default; the only place that can make a [`Route`].
+
+mod channels;
+
+use std::collections::BTreeMap;
+
+pub use channels::{AllowList, Allowed, InvalidAllowList};
+
+use crate::model::{ChannelId, ClientName, PlatformKind};
+
+/// Permission, now, for one client to speak in one channel.
+///
+/// It has no public constructor: holding one proves that [`Policy::authorize`] said yes.
+///
+/// ```compile_fail
+/// use herald::model::{ChannelId, ClientName, PlatformKind};
+/// let channel = ChannelId::new(PlatformKind::Slack, "C0ALERTS").unwrap();
+/// let forged = herald::policy::Route { client: ClientName::new("mallory"), channel };
+/// ```
+#[derive(Debug)]
+pub struct Route {
+    client: ClientName,
+    channel: ChannelId,
+}
+
+impl Route {
+    /// Who may speak.
+    #[must_use]
+    pub const fn client(&self) -> &ClientName {
+        &self.client
+    }
+
+    /// Where.
+    #[must_use]
+    pub const fn channel(&self) -> &ChannelId {
+        &self.channel
+    }
+}
+
+static NOTHING: AllowList = AllowList::NONE;
+
+/// The operator's rules.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    channels: BTreeMap<PlatformKind, AllowList>,
+}
+
+/// This client may not speak there. Says nothing about whether the channel exists.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("posting to that {} channel is not allowed; {allowed}", platform.title())]
+pub struct Denied {
+    platform: PlatformKind,
+    allowed: String,
+}
+
+impl Policy {
+    /// Rules that allow what `channels` lists, and nothing on platforms that it does not name.
+    #[must_use]
+    pub const fn new(channels: BTreeMap<PlatformKind, AllowList>) -> Self {
+        Self { channels }
+    }
+
+    /// The channels of one platform that `client` may use.
+    #[must_use]
+    pub fn allowed(&self, _client: &ClientName, platform: PlatformKind) -> &AllowList {
+        self.channels.get(&platform).unwrap_or(&NOTHING)
+    }
+
+    /// The channel that `name` stands for: an alias of the operator's, or an ID.
+    ///
+    /// # Errors
+    /// When it is neither. The answer is the same as for a channel that is not allowed.
+    pub fn resolve(
+        &self,
+        client: &ClientName,
+        platform: PlatformKind,
+        name: &str,
+    ) -> Result<ChannelId, Denied> {
+        let prefix = format!("{platform}:");
+        let name = name.trim();
+        let name = name.strip_prefix(&prefix).unwrap_or(name);
+        self.allowed(client, platform)
+            .by_alias(name)
+            .cloned()
+            .or_else(|| ChannelId::new(platform, name).ok())
+            .ok_or_else(|| self.denied(client, platform))
+    }
+
+    /// Permission for `client` to speak in `channel`.
+    ///
+    /// # Errors
+    /// When the operator did not allow it.
+    pub fn authorize(&self, client: &ClientName, channel: &ChannelId) -> Result<Route, Denied> {
+        if self.allowed(client, channel.platform()).contains(channel) {
+            Ok(Route { client: client.clone(), channel: channel.clone() })
+        } else {
+            Err(self.denied(client, channel.platform()))
+        }
+    }
+
+    fn denied(&self, client: &ClientName, platform: PlatformKind) -> Denied {
+        Denied { platform, allowed: self.allowed(client, platform).to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(slack: &str) -> Policy {
+        let list = AllowList::parse(PlatformKind::Slack, slack.split(',')).unwrap();
+        Policy::new(BTreeMap::from([(PlatformKind::Slack, list)]))
+    }
+
+    fn speak(policy: &Policy, name: &str) -> Result<String, Denied> {
+        let client = ClientName::new("test");
+        let channel = policy.resolve(&client, PlatformKind::Slack, name)?;
+        Ok(policy.authorize(&client, &channel)?.channel().to_string())
+    }
+
+    #[test]
+    fn nothing_is_allowed_by_default() {
+        assert!(speak(&Policy::default(), "C0ALERTS").is_err());
+        assert!(speak(&policy(""), "C0ALERTS").is_err());
+    }
+
+    #[test]
+    fn a_listed_channel_is_allowed_by_id_alias_and_full_name() {
+        let policy = policy("alerts=C0ALERTS, C0GENERAL");
+        for name in ["C0ALERTS", "alerts", " slack:C0ALERTS "] {
+            assert_eq!(speak(&policy, name).unwrap(), "slack:C0ALERTS");
+        }
+    }
+
+    #[test]
+    fn a_denial_is_the_same_for_what_exists_and_what_does_not() {
+        let policy = policy("alerts=C0ALERTS");
+        let private = speak(&policy, "C0PRIVATE").unwrap_err();
+        assert_eq!(private, speak(&policy, "no such thing").unwrap_err());
+        assert_eq!(
+            private.to_string(),
+            "posting to that Slack channel is not allowed; you may use: C0ALERTS (alerts)"
+        );
+    }
+
+    #[test]
+    fn a_star_allows_every_well_formed_id() {
+        let policy = policy("*");
+        assert!(speak(&policy, "C0ANYTHING").is_ok());
+        assert!(speak(&policy, "#general").is_err());
+    }
+}
