@@ -93,6 +93,9 @@
 //! tool that carries its name.
 
 pub mod clock;
+pub mod guard;
 pub mod model;
+pub mod platform;
 pub mod policy;
+pub mod render;
 pub mod telemetry;

@@ -1,0 +1,153 @@
+//! The platforms behind one trait. Everything a vendor does differently stays in its folder.
+
+pub mod discord;
+pub mod http;
+mod known;
+#[cfg(test)]
+pub(crate) mod scripted;
+pub mod slack;
+pub mod telegram;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind, Step,
+};
+use crate::policy::Route;
+use crate::render::{Document, RenderError};
+
+/// What a platform can do that others cannot. The conformance suite checks that flag and behaviour agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The platform recognises a repeated request by its nonce, so an ambiguous send may be repeated.
+    pub dedupes: bool,
+    /// The later parts of a long message stand in a thread of its first.
+    pub threads: bool,
+    /// A thread has to be opened by a request of its own before anything can be posted in it.
+    pub opens_threads: bool,
+}
+
+/// How fast a channel may be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pace {
+    /// Milliseconds between two messages, on average.
+    pub interval_ms: u32,
+    /// How many may go out at once after a pause.
+    pub burst: u32,
+}
+
+impl Pace {
+    /// One message every `interval`, `burst` of them at once after a pause.
+    #[must_use]
+    pub const fn new(interval: Duration, burst: u32) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "paces are seconds, not weeks")]
+        Self { interval_ms: interval.as_millis() as u32, burst }
+    }
+}
+
+/// What the platform confirmed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Its ID of the message; for an opened thread, the thread's. Empty where the platform confirms that a repeated message
+    /// arrived, but not as which (Discord, once somebody has deleted it).
+    pub id: String,
+    /// A link to the message, where it is known without another request.
+    pub permalink: Option<String>,
+}
+
+/// The platforms that have a token, in the order in which they are shown. Calls nobody.
+#[must_use]
+pub fn configured(
+    slack: &slack::Config,
+    discord: &discord::Config,
+    telegram: &telegram::Config,
+    http: &http::HttpClient,
+) -> Vec<Arc<dyn Platform>> {
+    let slack = slack::Slack::new(slack, http.clone()).map(|p| Arc::new(p) as Arc<dyn Platform>);
+    let discord =
+        discord::Discord::new(discord, http.clone()).map(|p| Arc::new(p) as Arc<dyn Platform>);
+    let telegram =
+        telegram::Telegram::new(telegram, http.clone()).map(|p| Arc::new(p) as Arc<dyn Platform>);
+    [slack, discord, telegram].into_iter().flatten().collect()
+}
+
+/// One configured account on one platform.
+#[async_trait]
+pub trait Platform: Send + Sync + 'static {
+    /// Which platform.
+    fn kind(&self) -> PlatformKind;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// How fast `channel` may be written to.
+    fn pace(&self, channel: &ChannelId) -> Pace;
+
+    /// How fast this bot may write, over all channels.
+    fn credential_pace(&self) -> Pace;
+
+    /// A document in this platform's dialect, in parts within its limits. Pure.
+    ///
+    /// # Errors
+    /// When nothing is left to show, or it would take too many parts.
+    fn render(&self, document: &Document) -> Result<Vec<Part>, RenderError>;
+
+    /// Whether a placement that a caller wrote is well formed for this platform.
+    ///
+    /// # Errors
+    /// One sentence that names the argument and its shape.
+    fn check(&self, placement: &Placement) -> Result<(), String>;
+
+    /// Where a message stands that belongs into the thread of `first`. Pure.
+    fn thread_of(&self, first: &str) -> Placement;
+
+    /// Does one step. At most 20 s.
+    ///
+    /// An [`Action::OpenThread`](crate::model::Action::OpenThread) opens the thread of the message that
+    /// `placement.reply_to` names.
+    ///
+    /// # Errors
+    /// Classified: what happened, what may be done, and a sentence for the operator or the agent.
+    async fn deliver(
+        &self,
+        route: &Route,
+        placement: &Placement,
+        step: &Step,
+    ) -> Result<Sent, Failure>;
+
+    /// What the platform tells about a channel. A missing read permission is a note, not an error.
+    ///
+    /// # Errors
+    /// When the platform cannot be asked (token, network).
+    async fn describe(&self, channel: &ChannelId) -> Result<ChannelInfo, Failure>;
+
+    /// Every channel the bot is in, for an allow-list of `*`; an explaining failure where the platform has no such list.
+    ///
+    /// # Errors
+    /// When the platform cannot be asked, or has no such list.
+    async fn list(&self) -> Result<Vec<ChannelInfo>, Failure>;
+
+    /// The channel that `channel` is a thread of, where threads are channels (Discord).
+    ///
+    /// # Errors
+    /// When the platform cannot be asked.
+    async fn parent(&self, _channel: &ChannelId) -> Result<Option<ChannelId>, Failure> {
+        Ok(None)
+    }
+
+    /// Who the token belongs to.
+    ///
+    /// # Errors
+    /// When the token is refused or the platform cannot be asked.
+    async fn probe(&self) -> Result<Identity, Failure>;
+}
+
+#[cfg(test)]
+mod tests;

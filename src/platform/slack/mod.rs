@@ -1,0 +1,264 @@
+//! Slack, over its Web API.
+
+mod api;
+mod channels;
+mod config;
+mod failure;
+pub mod render;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+pub use config::Config;
+use serde::{Deserialize, Serialize};
+use slack_morphism::prelude::{
+    SlackApiChatDeleteRequest, SlackApiChatPostMessageRequest, SlackApiChatUpdateRequest,
+    SlackMarkdownBlock, SlackMessageContent, SlackMessageMetadata,
+};
+use url::Url;
+use uuid::Uuid;
+
+use self::api::{Api, Arguments, CallError, Reply};
+use super::http::HttpClient;
+use super::known::Known;
+use super::verdict::not_understood;
+use super::{Capabilities, Pace, Platform, Sent};
+use crate::model::{
+    Action, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind, Reason, Step,
+    TextPart,
+};
+use crate::policy::Route;
+use crate::render::{Document, RenderError};
+
+/// Slack cuts, or splits, a longer `text`; next to blocks it is only what notifications show.
+const MOST_FALLBACK: usize = 3900;
+
+/// The metadata that names a delivery's step, so that it can be found in the channel's history.
+const EVENT_TYPE: &str = "herald_delivery";
+
+/// One Slack app's bot.
+#[derive(Debug)]
+pub struct Slack {
+    api: Api,
+    team_id: Option<String>,
+    pace: Pace,
+    /// The workspace's URL, for permalinks, under the empty name.
+    workspace: Known<Url>,
+}
+
+impl Slack {
+    /// Slack as configured; `None` without a bot token. Calls nobody.
+    #[must_use]
+    pub fn new(config: &Config, http: HttpClient) -> Option<Self> {
+        let token = config.bot_token.clone()?;
+        let base = config.api_url.clone().or_else(|| api::BASE.parse().ok())?;
+        Some(Self {
+            api: Api::new(http, base, token),
+            team_id: config.team_id.clone(),
+            pace: config.pace.unwrap_or(Pace::new(Duration::from_secs(1), 3)),
+            workspace: Known::default(),
+        })
+    }
+
+    async fn post(
+        &self,
+        channel: &str,
+        placement: &Placement,
+        nonce: &str,
+        part: &Part,
+    ) -> Result<Sent, Failure> {
+        let mut content = content(part);
+        // String values alone: Slack's own metadata would allow more, strict readers of it do not.
+        let payload = [("delivery".to_owned(), nonce.to_owned())].into();
+        content.metadata =
+            Some(SlackMessageMetadata::new(EVENT_TYPE.to_owned()).with_event_payload(payload));
+        let mut typed = SlackApiChatPostMessageRequest::new(channel.into(), content)
+            .with_unfurl_links(false)
+            .with_unfurl_media(false);
+        if let Some(thread) = &placement.thread {
+            typed.thread_ts = Some(thread.as_str().into());
+            typed.reply_broadcast = placement.broadcast.then_some(true);
+        }
+        // What slack-morphism's model does not know. Undocumented by Slack, so a best effort only.
+        #[derive(Serialize)]
+        struct Post {
+            #[serde(flatten)]
+            typed: SlackApiChatPostMessageRequest,
+            client_msg_id: Uuid,
+        }
+        let post =
+            Post { typed, client_msg_id: Uuid::new_v5(&Uuid::NAMESPACE_OID, nonce.as_bytes()) };
+
+        self.learn_workspace();
+        let Reply { value, .. } =
+            self.api.call::<Posted>("chat.postMessage", Arguments::Json(&post)).await?;
+        let Some(ts) = value.ts else {
+            return Err(not_understood(PlatformKind::Slack));
+        };
+        let channel = value.channel.as_deref().unwrap_or(channel);
+        Ok(Sent { permalink: self.permalink(channel, &ts, placement.thread.as_deref()), id: ts })
+    }
+
+    async fn edit(&self, channel: &str, ts: &str, part: &Part) -> Result<Sent, Failure> {
+        let request = SlackApiChatUpdateRequest::new(channel.into(), content(part), ts.into());
+        self.api.call::<Posted>("chat.update", Arguments::Json(&request)).await?;
+        Ok(Sent { id: ts.to_owned(), permalink: self.permalink(channel, ts, None) })
+    }
+
+    async fn delete(&self, channel: &str, ts: &str) -> Result<Sent, Failure> {
+        let request = SlackApiChatDeleteRequest::new(channel.into(), ts.into());
+        let answer = self.api.call::<Posted>("chat.delete", Arguments::Json(&request)).await;
+        match answer {
+            Ok(_) => {}
+            // Gone is gone: an earlier try may have done it.
+            Err(CallError::Refused(r)) if r.error.as_deref() == Some("message_not_found") => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Sent { id: ts.to_owned(), permalink: None })
+    }
+
+    /// Asks for the workspace's URL while the message travels; who comes too early has no permalink.
+    fn learn_workspace(&self) {
+        self.workspace.learn("", || {
+            let api = self.api.clone();
+            async move {
+                let reply = api.call::<Who>("auth.test", Arguments::Form(&NOTHING)).await.ok()?;
+                reply.value.url
+            }
+        });
+    }
+
+    /// `https://x.slack.com/archives/C…/p1700000000000100?thread_ts=…`, once the workspace is known.
+    fn permalink(&self, channel: &str, ts: &str, thread: Option<&str>) -> Option<String> {
+        let workspace = self.workspace.get("")?;
+        let digits = ts.replace('.', "");
+        let mut url =
+            super::http::endpoint(&workspace, ["archives", channel, &format!("p{digits}")]);
+        if let Some(thread) = thread {
+            url.query_pairs_mut().append_pair("thread_ts", thread).append_pair("cid", channel);
+        }
+        Some(url.into())
+    }
+}
+
+const NOTHING: [(&str, &str); 0] = [];
+
+/// What is read of an answer about a message: as little as possible, so that nothing else in it can fail.
+#[derive(Debug, Deserialize)]
+struct Posted {
+    channel: Option<String>,
+    ts: Option<String>,
+}
+
+/// What is read of `auth.test`.
+#[derive(Debug, Deserialize)]
+struct Who {
+    url: Option<Url>,
+    user: Option<String>,
+    user_id: Option<String>,
+    team: Option<String>,
+}
+
+/// The text as a `markdown` block, and without markup for notifications.
+fn content(part: &Part) -> SlackMessageContent {
+    let Part::Text(TextPart { body, plain }) = part;
+    SlackMessageContent::new()
+        .with_text(shorten(plain))
+        .with_blocks(vec![SlackMarkdownBlock::new(body.clone()).into()])
+}
+
+fn shorten(plain: &str) -> String {
+    if plain.chars().count() <= MOST_FALLBACK {
+        return plain.to_owned();
+    }
+    plain.chars().take(MOST_FALLBACK - 1).chain(['…']).collect()
+}
+
+/// `1700000000.000100`.
+fn is_ts(ts: &str) -> bool {
+    let digits = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_digit());
+    ts.split_once('.').is_some_and(|(seconds, fraction)| digits(seconds, 10) && digits(fraction, 6))
+}
+
+#[async_trait]
+impl Platform for Slack {
+    fn kind(&self) -> PlatformKind {
+        PlatformKind::Slack
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { dedupes: false, threads: true, opens_threads: false }
+    }
+
+    fn pace(&self, _channel: &ChannelId) -> Pace {
+        self.pace
+    }
+
+    fn credential_pace(&self) -> Pace {
+        // Slack names no number for a workspace; its 429 says when it is too much.
+        Pace::new(Duration::from_millis(20), 50)
+    }
+
+    fn render(&self, document: &Document) -> Result<Vec<Part>, RenderError> {
+        Ok(render::parts(document)?.into_iter().map(Part::Text).collect())
+    }
+
+    fn check(&self, placement: &Placement) -> Result<(), String> {
+        match &placement.thread {
+            Some(ts) if !is_ts(ts) => Err(
+                "`thread_ts` has to be the parent message's ts, such as 1700000000.000100 (the message_ids of a receipt)"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn thread_of(&self, first: &str) -> Placement {
+        Placement { thread: Some(first.to_owned()), ..Placement::default() }
+    }
+
+    async fn deliver(
+        &self,
+        route: &Route,
+        placement: &Placement,
+        step: &Step,
+    ) -> Result<Sent, Failure> {
+        let channel = route.channel().id();
+        match &step.action {
+            Action::Send { part } => self.post(channel, placement, &step.nonce, part).await,
+            Action::Edit { message_id, part, .. } => self.edit(channel, message_id, part).await,
+            Action::Delete { message_id, .. } => self.delete(channel, message_id).await,
+            Action::OpenThread { .. } => {
+                Err(Failure::give_up(Reason::Internal, "Slack's threads need not be opened"))
+            }
+        }
+    }
+
+    async fn describe(&self, channel: &ChannelId) -> Result<ChannelInfo, Failure> {
+        self.channel(channel).await
+    }
+
+    async fn list(&self) -> Result<Vec<ChannelInfo>, Failure> {
+        self.channels().await
+    }
+
+    async fn probe(&self) -> Result<Identity, Failure> {
+        let Reply { value, scopes } =
+            self.api.call::<Who>("auth.test", Arguments::Form(&NOTHING)).await?;
+        if let Some(url) = value.url {
+            self.workspace.keep("", url);
+        }
+        let Some(id) = value.user_id else {
+            return Err(not_understood(PlatformKind::Slack));
+        };
+        Ok(Identity {
+            name: value.user.unwrap_or_else(|| id.clone()),
+            id,
+            workspace: value.team,
+            scopes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! Calls to Telegram's Bot API: <https://core.telegram.org/bots/api>.
+//!
+//! The token is part of the URL, so no URL leaves this file.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::Method;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
+
+use super::failure;
+use crate::model::{Failure, PlatformKind};
+use crate::platform::http::{Answer, HttpClient, endpoint};
+use crate::platform::verdict::{no_answer, not_understood};
+
+/// The base URL where none is configured.
+pub(super) const BASE: &str = "https://api.telegram.org";
+
+/// One token at one base URL.
+#[derive(Clone)]
+pub(super) struct Api {
+    http: HttpClient,
+    base: Url,
+    token: SecretString,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    pub(super) const fn new(http: HttpClient, base: Url, token: SecretString) -> Self {
+        Self { http, base, token }
+    }
+
+    /// The bot's own ID: the number before the token's colon, which is no secret.
+    pub(super) fn bot_id(&self) -> Option<u64> {
+        let (id, _) = self.token.expose_secret().split_once(':')?;
+        id.trim().parse().ok()
+    }
+
+    /// How long a call may take at most.
+    pub(super) const fn timeout(&self) -> Duration {
+        self.http.total_timeout()
+    }
+
+    /// Calls a method within `timeout`; whatever its status, an answer is `Ok`.
+    pub(super) async fn call(
+        &self,
+        method: &str,
+        body: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<Answer, Failure> {
+        let bot = format!("bot{}", self.token.expose_secret().trim());
+        let url = endpoint(&self.base, [bot.as_str(), method]);
+        let request = self.http.request(Method::POST, url).timeout(timeout);
+        self.http
+            .send(request.json(body))
+            .await
+            .map_err(|error| no_answer(PlatformKind::Telegram, error))
+    }
+
+    /// Calls a method that reads.
+    pub(super) async fn ask(&self, method: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        understood(&self.call(method, body, self.timeout()).await?)
+    }
+}
+
+/// The `result` of an answer that says success.
+pub(super) fn understood(answer: &Answer) -> Result<Value, Failure> {
+    #[derive(Deserialize)]
+    struct Success {
+        ok: bool,
+        result: Value,
+    }
+    if !answer.status.is_success() {
+        return Err(failure::of(answer));
+    }
+    match answer.json() {
+        Some(Success { ok: true, result }) => Ok(result),
+        _ => Err(not_understood(PlatformKind::Telegram)),
+    }
+}
