@@ -98,4 +98,6 @@ pub mod model;
 pub mod platform;
 pub mod policy;
 pub mod render;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod telemetry;

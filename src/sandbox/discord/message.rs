@@ -1,0 +1,346 @@
+//! Discord's messages: what a request may say, and how a message is returned.
+//! <https://docs.discord.com/developers/resources/message>
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::{BOT_ID, Refused, UNKNOWN_MESSAGE};
+use crate::clock::Timestamp;
+use crate::sandbox::exchange::Desk;
+use crate::sandbox::state::Message;
+use crate::sandbox::{Event, Vendor};
+
+const CONTENT: usize = 2000;
+const NONCE: usize = 25;
+/// "The past few minutes" in which a nonce is recognised.
+const NONCE_WINDOW: Duration = Duration::from_secs(300);
+/// The flags that a bot may set: suppress embeds, suppress notifications, voice message, components v2.
+const FLAGS: u64 = 1 << 2 | 1 << 12 | 1 << 13 | 1 << 15;
+
+/// No field but these.
+pub(super) fn only(body: &Map<String, Value>, known: &[&str]) -> Result<(), Refused> {
+    match body.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => Err(Refused::field(key, "UNKNOWN_FIELD", "The sandbox knows no such field.")),
+        None => Ok(()),
+    }
+}
+
+/// What a message says, checked.
+struct Content {
+    text: String,
+    pings: bool,
+}
+
+fn content(body: &Map<String, Value>) -> Result<Content, Refused> {
+    let text = match body.get("content") {
+        None | Some(Value::Null) => "",
+        Some(Value::String(text)) => text,
+        Some(_) => {
+            let why = "Could not interpret value as string.";
+            return Err(Refused::field("content", "BASE_TYPE_BAD_STRING", why));
+        }
+    };
+    if text.chars().count() > CONTENT {
+        let why = "Must be 2000 or fewer in length.";
+        return Err(Refused::field("content", "BASE_TYPE_MAX_LENGTH", why));
+    }
+    let has =
+        |name: &str| body.get(name).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    if text.trim().is_empty() && !["embeds", "components", "sticker_ids"].into_iter().any(has) {
+        return Err(Refused::new(StatusCode::BAD_REQUEST, 50006, "Cannot send an empty message"));
+    }
+    embeds(body)?;
+    let flags = body.get("flags").unwrap_or(&Value::Null);
+    if !flags.is_null() && flags.as_u64().is_none_or(|flags| flags & !FLAGS != 0) {
+        return Err(Refused::field("flags", "BASE_TYPE_CHOICES", "Invalid flags."));
+    }
+    let parsed = allowed_mentions(body)?;
+    let everyone = text.contains("@everyone") || text.contains("@here");
+    Ok(Content {
+        text: text.to_owned(),
+        pings: everyone && parsed.is_none_or(|parse| parse.contains(&"everyone")),
+    })
+}
+
+fn embeds(body: &Map<String, Value>) -> Result<(), Refused> {
+    let embeds = match body.get("embeds") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(Value::Array(embeds)) => embeds,
+        Some(_) => {
+            let why = "Only iterables may be used in a ListType";
+            return Err(Refused::field("embeds", "LIST_TYPE_CONVERT", why));
+        }
+    };
+    if embeds.len() > 10 {
+        let why = "Must be 10 or fewer in length.";
+        return Err(Refused::field("embeds", "BASE_TYPE_MAX_LENGTH", why));
+    }
+    let mut total = 0;
+    for embed in embeds {
+        let length = |value: Option<&Value>| {
+            value.and_then(Value::as_str).map_or(0, |text| text.chars().count())
+        };
+        let (title, description) = (length(embed.get("title")), length(embed.get("description")));
+        let footer = length(embed.pointer("/footer/text"));
+        let author = length(embed.pointer("/author/name"));
+        let fields = embed.get("fields").and_then(Value::as_array);
+        let in_fields: usize = fields
+            .into_iter()
+            .flatten()
+            .map(|field| length(field.get("name")) + length(field.get("value")))
+            .sum();
+        let too_many = fields.is_some_and(|fields| fields.len() > 25);
+        total += title + description + footer + author + in_fields;
+        if title > 256 || description > 4096 || footer > 2048 || author > 256 || too_many {
+            let why = "Must be fewer in length.";
+            return Err(Refused::field("embeds", "BASE_TYPE_MAX_LENGTH", why));
+        }
+    }
+    if total > 6000 {
+        let why = "Embed size exceeds maximum size of 6000";
+        return Err(Refused::field("embeds", "MAX_EMBED_SIZE_EXCEEDED", why));
+    }
+    Ok(())
+}
+
+/// The kinds of mention that work; `None`: all of them, because nothing was said.
+fn allowed_mentions(body: &Map<String, Value>) -> Result<Option<Vec<&str>>, Refused> {
+    let wrong = |why| Refused::field("allowed_mentions", "BASE_TYPE_CHOICES", why);
+    let allowed = match body.get("allowed_mentions") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(allowed)) => allowed,
+        Some(_) => return Err(wrong("Only dictionaries may be used in a DictType")),
+    };
+    let known = ["parse", "users", "roles", "replied_user"];
+    if allowed.keys().any(|key| !known.contains(&key.as_str())) {
+        return Err(wrong("The sandbox knows no such field."));
+    }
+    let mut parse = Vec::new();
+    for kind in allowed.get("parse").and_then(Value::as_array).into_iter().flatten() {
+        match kind.as_str() {
+            Some(kind @ ("users" | "roles" | "everyone")) => parse.push(kind),
+            _ => {
+                return Err(wrong("Value must be one of ('users', 'roles', 'everyone')."));
+            }
+        }
+    }
+    for kind in ["users", "roles"] {
+        let named = allowed.get(kind).and_then(Value::as_array).map_or(0, Vec::len);
+        if named > 100 || (named > 0 && parse.contains(&kind)) {
+            return Err(Refused::field(
+                "allowed_mentions",
+                "MESSAGE_ALLOWED_MENTIONS_PARSE_EXCLUSIVE",
+                "users and roles are mutually exclusive with their parse types",
+            ));
+        }
+    }
+    Ok(Some(parse))
+}
+
+/// The nonce, if the request wants it to be recognised.
+fn enforced_nonce(body: &Map<String, Value>) -> Result<Option<String>, Refused> {
+    let nonce = match body.get("nonce") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(nonce)) if nonce.chars().count() <= NONCE => Some(nonce.clone()),
+        Some(Value::Number(nonce)) if nonce.is_i64() || nonce.is_u64() => Some(nonce.to_string()),
+        Some(Value::String(_)) => {
+            let why = "Must be 25 or fewer in length.";
+            return Err(Refused::field("nonce", "BASE_TYPE_MAX_LENGTH", why));
+        }
+        Some(_) => {
+            let why = "Nonce must be an integer or a string.";
+            return Err(Refused::field("nonce", "NONCE_TYPE", why));
+        }
+    };
+    match body.get("enforce_nonce") {
+        None | Some(Value::Null | Value::Bool(false)) => Ok(None),
+        Some(Value::Bool(true)) => Ok(nonce),
+        Some(_) => {
+            let why = "Must be either true or false.";
+            Err(Refused::field("enforce_nonce", "BASE_TYPE_BAD_BOOL", why))
+        }
+    }
+}
+
+/// The message that is answered, if it is there.
+fn answered(
+    channel: &str,
+    body: &Map<String, Value>,
+    desk: &Desk<'_>,
+) -> Result<Option<String>, Refused> {
+    let Some(reference) = body.get("message_reference").filter(|r| !r.is_null()) else {
+        return Ok(None);
+    };
+    let known = ["type", "message_id", "channel_id", "guild_id", "fail_if_not_exists"];
+    if !reference
+        .as_object()
+        .is_some_and(|fields| fields.keys().all(|key| known.contains(&key.as_str())))
+    {
+        let why = "The sandbox knows no such field.";
+        return Err(Refused::field("message_reference", "UNKNOWN_FIELD", why));
+    }
+    let id = reference.get("message_id").and_then(|id| match id {
+        Value::String(id) => Some(id.clone()),
+        Value::Number(id) => Some(id.to_string()),
+        _ => None,
+    });
+    let here = reference.get("channel_id").and_then(Value::as_str).is_none_or(|id| id == channel);
+    let found = id.filter(|id| here && desk.state.find(Vendor::Discord, channel, id).is_some());
+    let must_exist = reference.get("fail_if_not_exists") != Some(&Value::Bool(false));
+    if found.is_none() && must_exist {
+        let why = "Unknown message";
+        return Err(Refused::field("message_reference", "REPLIES_UNKNOWN_MESSAGE", why));
+    }
+    Ok(found)
+}
+
+/// Posts a message, or returns the one that the same nonce posted before.
+pub(super) fn create(
+    channel: &str,
+    body: &Map<String, Value>,
+    desk: &mut Desk<'_>,
+) -> Result<Value, Refused> {
+    only(
+        body,
+        &[
+            "content",
+            "nonce",
+            "tts",
+            "embeds",
+            "allowed_mentions",
+            "message_reference",
+            "components",
+            "sticker_ids",
+            "flags",
+            "enforce_nonce",
+            "attachments",
+        ],
+    )?;
+    let content = content(body)?;
+    let nonce = enforced_nonce(body)?;
+    if let Some(nonce) = &nonce
+        && let Some((at, place)) = desk.state.nonces.get(nonce).copied()
+        && desk.now.since(at) <= NONCE_WINDOW
+        && let Some(first) = desk.state.at(place)
+    {
+        let channel = first.channel.trim_start_matches("discord:").to_owned();
+        return Ok(object(first, &channel));
+    }
+    let reply_to = answered(channel, body, desk)?;
+    let in_thread =
+        desk.state.channel(Vendor::Discord, channel).is_some_and(|c| c.parent.is_some());
+    let message = Message {
+        channel: Vendor::Discord.key(channel),
+        id: desk.state.next_id(Vendor::Discord, desk.now),
+        author: "herald".to_owned(),
+        bot: true,
+        text: content.text,
+        payload: Value::Object(body.clone()),
+        thread: in_thread.then(|| channel.to_owned()),
+        reply_to,
+        edited: false,
+        deleted: false,
+        pinged_everyone: content.pings,
+        received_at: desk.now,
+    };
+    let place = desk.state.keep(message.clone());
+    if let Some(nonce) = nonce {
+        desk.state.nonces.insert(nonce, (desk.now, place));
+    }
+    let object = object(&message, channel);
+    desk.events.push(Event::Message { message });
+    Ok(object)
+}
+
+/// Edits one of the bot's messages. Mentions in an edit notify nobody.
+pub(super) fn edit(
+    channel: &str,
+    id: &str,
+    body: &Map<String, Value>,
+    desk: &mut Desk<'_>,
+) -> Result<Value, Refused> {
+    only(body, &["content", "embeds", "flags", "allowed_mentions", "components", "attachments"])?;
+    let found = desk.state.find_mut(Vendor::Discord, channel, id).ok_or(UNKNOWN_MESSAGE)?;
+    // What an edit does not name stays as it was.
+    let mut merged = found.payload.as_object().cloned().unwrap_or_default();
+    merged.extend(body.clone());
+    found.text = content(&merged)?.text;
+    found.payload = Value::Object(merged);
+    found.edited = true;
+    let message = found.clone();
+    let object = object(&message, channel);
+    desk.events.push(Event::Edited { message });
+    Ok(object)
+}
+
+pub(super) fn bot_user() -> Value {
+    json!({
+        "id": BOT_ID, "username": "herald", "discriminator": "0", "global_name": null,
+        "avatar": null, "bot": true, "verified": true, "mfa_enabled": false, "flags": 0,
+    })
+}
+
+/// A message as Discord returns it.
+pub(super) fn object(message: &Message, channel: &str) -> Value {
+    let author = if message.bot {
+        bot_user()
+    } else {
+        json!({ "id": "300000000000000002", "username": message.author, "discriminator": "0",
+                "global_name": message.author, "avatar": null })
+    };
+    let given = |name: &str| message.payload.get(name).cloned();
+    let list = |name: &str| given(name).unwrap_or_else(|| json!([]));
+    let at = iso(message.received_at);
+    let mut object = json!({
+        "id": message.id, "type": if message.reply_to.is_some() { 19 } else { 0 },
+        "channel_id": channel, "author": author, "content": message.text.trim(),
+        "timestamp": at, "edited_timestamp": message.edited.then_some(at),
+        "tts": false, "mention_everyone": message.pinged_everyone, "mentions": [],
+        "mention_roles": [], "attachments": [], "pinned": false, "embeds": list("embeds"),
+        "components": list("components"), "flags": given("flags").unwrap_or_else(|| json!(0)),
+    });
+    if let Some(object) = object.as_object_mut() {
+        if let Some(nonce) = given("nonce") {
+            object.insert("nonce".to_owned(), nonce);
+        }
+        if let Some(answered) = &message.reply_to {
+            let reference = json!({ "message_id": answered, "channel_id": channel });
+            object.insert("message_reference".to_owned(), reference);
+        }
+    }
+    object
+}
+
+/// A moment as Discord writes it: `2026-01-31T09:05:00.123000+00:00`.
+fn iso(at: Timestamp) -> String {
+    let days = at.0.div_euclid(86_400_000);
+    let millis = at.0.rem_euclid(86_400_000);
+    // Days to civil date, by Howard Hinnant's algorithm: the year begins in March.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (seconds, millis) = (millis / 1000, millis % 1000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}000+00:00")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_dates() {
+        assert_eq!(iso(Timestamp(0)), "1970-01-01T00:00:00.000000+00:00");
+        assert_eq!(iso(Timestamp(951_827_696_007)), "2000-02-29T12:34:56.007000+00:00");
+        assert_eq!(iso(Timestamp(1_767_225_599_999)), "2025-12-31T23:59:59.999000+00:00");
+    }
+}

@@ -1,0 +1,250 @@
+//! An embedded chat workspace: the HTTP APIs of Slack, Discord and Telegram on loopback, in their real wire
+//! format, and a live page of what people would see there.
+//!
+//! It needs no account and no network, and it is the world that Herald's own tests run in. It refuses what the
+//! vendors refuse (sizes, scopes, archived channels, broken markup) and, more strictly than they do, arguments
+//! it does not know, so that a misspelt field is caught here. To keep it honest it shares no code with what it
+//! judges: of Herald's modules it uses [`clock`](crate::clock) alone.
+//!
+//! ```text
+//! POST /sandbox/slack/api/{method}            slack/       exchange.rs: one request, from token and fault
+//! ANY  /sandbox/discord/api/v10/{path}        discord/       to answer, and its line in the log
+//! ANY  /sandbox/telegram/bot{token}/{method}  telegram/    state.rs, channels.rs: what there is
+//! ANY  /sandbox/api/…                         api.rs       faults.rs: what to break next
+//! GET  /                                      page/        what people see, pushed live
+//! ```
+//!
+//! The world speaks outbound so far: it takes what a bot sends. What a bot listens to (Socket Mode, the
+//! gateway, `getUpdates`) has its place beside these, fed by the same events.
+
+mod api;
+mod channels;
+mod discord;
+mod exchange;
+mod faults;
+mod slack;
+mod state;
+mod telegram;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::clock::Clock;
+
+pub use faults::{Fault, FaultKind, InvalidFault, Scope};
+pub use state::{Message, NotSpoken, Request, Speech};
+
+use state::State;
+
+/// Whose API a request, a channel or a fault belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vendor {
+    /// Slack's Web API.
+    Slack,
+    /// Discord's REST API, version 10.
+    Discord,
+    /// Telegram's Bot API.
+    Telegram,
+}
+
+impl Vendor {
+    /// The lower-case name, which is also the prefix of its channels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Slack => "slack",
+            Self::Discord => "discord",
+            Self::Telegram => "telegram",
+        }
+    }
+
+    /// `channel` with this vendor's prefix: `slack:C0ALERTS`.
+    fn key(self, channel: &str) -> String {
+        format!("{}:{channel}", self.as_str())
+    }
+}
+
+/// The bot tokens that the world accepts. The default ones look like real ones and are obviously not.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// Slack's, `xoxb-…`.
+    pub slack: String,
+    /// Discord's, without `Bot `.
+    pub discord: String,
+    /// Telegram's, `{digits}:{35 characters}`.
+    pub telegram: String,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            slack: "xoxb-sandbox-not-a-secret".to_owned(),
+            discord: "sandbox-discord-bot.SANDBX.works-on-loopback-only".to_owned(),
+            telegram: "1000000001:Sandbox_bot_works_on_loopback_only_".to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Tests put canaries in here and then look for them in every output.
+        f.write_str("Tokens(…)")
+    }
+}
+
+/// What happened in a channel, as the page and its event stream learn it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub(in crate::sandbox) enum Event {
+    Message {
+        message: Message,
+    },
+    Edited {
+        message: Message,
+    },
+    Deleted {
+        message: Message,
+    },
+    Faults,
+    /// The server drains: the event streams end.
+    Closing,
+}
+
+/// The workspace. Clones share one state.
+#[derive(Clone)]
+pub struct World {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clock: Arc<dyn Clock>,
+    tokens: Tokens,
+    state: Mutex<State>,
+    events: broadcast::Sender<Event>,
+}
+
+/// How many events a page may lag behind before it has to load the channel again.
+const EVENTS: usize = 1024;
+
+impl World {
+    /// A fresh workspace with the default tokens.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self::with_tokens(clock, Tokens::default())
+    }
+
+    /// A fresh workspace that accepts these tokens and no others.
+    #[must_use]
+    pub fn with_tokens(clock: Arc<dyn Clock>, tokens: Tokens) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                clock,
+                tokens,
+                state: Mutex::new(State::default()),
+                events: broadcast::channel(EVENTS).0,
+            }),
+        }
+    }
+
+    /// Everything the workspace serves: the three APIs, the page and the page's own API.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .merge(slack::router())
+            .merge(discord::router())
+            .merge(telegram::router())
+            .merge(api::router())
+            .with_state(self.clone())
+    }
+
+    /// The messages of a channel (`slack:C0ALERTS`) in the order of arrival, deleted ones included, and those
+    /// of its threads among them. Empty for a channel that does not exist.
+    #[must_use]
+    pub fn messages(&self, channel: &str) -> Vec<Message> {
+        self.state().messages(channel)
+    }
+
+    /// Says something as a person.
+    ///
+    /// # Errors
+    /// When there is no such channel, or nothing is said.
+    pub fn speak(&self, speech: &Speech) -> Result<Message, NotSpoken> {
+        let message = self.state().speak(speech, self.inner.clock.now())?;
+        self.tell(Event::Message { message: message.clone() });
+        Ok(message)
+    }
+
+    /// Queues a fault. Faults are used up in the order in which they were queued. One that fails
+    /// [`Fault::check`] is queued too and may strike nobody.
+    pub fn fault(&self, fault: Fault) {
+        self.state().faults.push(fault);
+        self.tell(Event::Faults);
+    }
+
+    /// Forgets every fault that is still queued.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
+        self.tell(Event::Faults);
+    }
+
+    /// The faults still queued, each with the number of times that are left.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        self.state().faults.pending()
+    }
+
+    /// The latest requests to the three APIs, oldest first. At most 10,000 are kept.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.state().requests.iter().cloned().collect()
+    }
+
+    /// Ends the pages' event streams, which would otherwise keep a server that drains from stopping.
+    pub fn close(&self) {
+        self.tell(Event::Closing);
+    }
+
+    /// The environment for a Herald that talks to this workspace, served under `base`
+    /// (`http://127.0.0.1:3000`).
+    #[must_use]
+    pub fn exports(&self, base: &str) -> Vec<(String, String)> {
+        let base = base.trim_end_matches('/');
+        let tokens = &self.inner.tokens;
+        [
+            ("SLACK_API_URL", format!("{base}/sandbox/slack/api")),
+            ("SLACK_BOT_TOKEN", tokens.slack.clone()),
+            ("SLACK_CHANNEL_IDS", channels::SLACK_ALLOWED.to_owned()),
+            ("DISCORD_API_URL", format!("{base}/sandbox/discord/api/v10")),
+            ("DISCORD_BOT_TOKEN", tokens.discord.clone()),
+            ("DISCORD_CHANNEL_IDS", channels::DISCORD_ALLOWED.to_owned()),
+            ("TELEGRAM_API_URL", format!("{base}/sandbox/telegram")),
+            ("TELEGRAM_BOT_TOKEN", tokens.telegram.clone()),
+            ("TELEGRAM_CHAT_IDS", channels::TELEGRAM_ALLOWED.to_owned()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves at worst half a message; the world goes on.
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whoever listens. Nobody listening is fine.
+    fn tell(&self, event: Event) {
+        let _ = self.inner.events.send(event);
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").finish_non_exhaustive()
+    }
+}
