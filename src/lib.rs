@@ -93,11 +93,14 @@
 //! tool that carries its name.
 
 pub mod clock;
+pub mod delivery;
 pub mod guard;
 pub mod model;
+pub mod notifier;
 pub mod platform;
 pub mod policy;
 pub mod render;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod store;
 pub mod telemetry;

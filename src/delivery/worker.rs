@@ -1,0 +1,344 @@
+//! The loop around [`settle`].
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::settle::{Rules, Settled, give_up, settle};
+use super::{OnUnknown, Waiters};
+use crate::clock::Clock;
+use crate::model::{Action, Failure, Placement, PlatformKind, Reason};
+use crate::platform::{Platform, Sent};
+use crate::policy::Policy;
+use crate::store::{Claim, Claimant, Outbox, Recorded, StoreError};
+
+/// How long a claim lasts: longer than the 15 s that a request may take, and the time to record it.
+const LEASE: Duration = Duration::from_secs(30);
+/// The longest a request may take, whatever a platform's code does. Shorter than the lease.
+const REQUEST: Duration = Duration::from_secs(20);
+/// The most requests under way at once on one platform: a dead one takes no room from the others.
+const MOST_IN_FLIGHT: usize = 32;
+/// Other processes' work and missed signals are seen after this time.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What a worker does, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This process.
+    pub process: String,
+    /// Deliver only what this process submitted.
+    pub own_only: bool,
+    /// What to do about ambiguous sends.
+    pub on_unknown: OnUnknown,
+    /// The first pause after a failure, doubled each time.
+    pub backoff: Duration,
+}
+
+/// What one tick did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TickReport {
+    /// Lanes that were claimed.
+    pub claimed: usize,
+    /// Results that are durable. The others were void, or the store was away.
+    pub recorded: usize,
+}
+
+/// Sends what is queued. Cheap to clone; clones are the same worker.
+#[derive(Clone)]
+pub struct Worker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    outbox: Arc<dyn Outbox>,
+    platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
+    policy: Arc<Policy>,
+    clock: Arc<dyn Clock>,
+    claimant: Claimant,
+    on_unknown: OnUnknown,
+    backoff: Duration,
+    waiters: Waiters,
+    wake: Notify,
+}
+
+impl Worker {
+    /// A worker; nothing happens before [`Worker::run`] or [`Worker::tick`].
+    #[must_use]
+    pub fn new(
+        outbox: Arc<dyn Outbox>,
+        platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
+        policy: Arc<Policy>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Self {
+        let credential_paces =
+            platforms.iter().map(|(kind, platform)| (*kind, platform.credential_pace())).collect();
+        let claimant = Claimant {
+            process: settings.process,
+            own_only: settings.own_only,
+            lease: LEASE,
+            credential_paces,
+        };
+        Self {
+            inner: Arc::new(Inner {
+                outbox,
+                platforms,
+                policy,
+                clock,
+                claimant,
+                on_unknown: settings.on_unknown,
+                backoff: settings.backoff,
+                waiters: Waiters::default(),
+                wake: Notify::new(),
+            }),
+        }
+    }
+
+    /// Who waits for deliveries of this process.
+    #[must_use]
+    pub fn waiters(&self) -> &Waiters {
+        &self.inner.waiters
+    }
+
+    /// Says that something was queued.
+    pub fn wake(&self) {
+        self.inner.wake.notify_one();
+    }
+
+    /// Claims every lane whose turn has come, does one step in each, and records the results.
+    ///
+    /// # Errors
+    /// When the store cannot be used; nothing is lost, the leases run out.
+    pub async fn tick(&self) -> Result<TickReport, StoreError> {
+        let platforms = self.inner.platforms.keys();
+        let claims = try_join_all(platforms.map(|platform| self.claim(*platform, MOST_IN_FLIGHT)));
+        let claims: Vec<_> = claims.await?.into_iter().flatten().collect();
+        let claimed = claims.len();
+        let results = join_all(claims.into_iter().map(|claim| self.inner.attempt(claim))).await;
+        let recorded = results.into_iter().filter(|recorded| *recorded).count();
+        Ok(TickReport { claimed, recorded })
+    }
+
+    /// Sends until `stop`, then finishes what is under way.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut in_flight = InFlight::default();
+        while !stop.is_cancelled() {
+            let pause = match self.send_what_is_due(&mut in_flight).await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    tracing::error!(error = %error, "the outbox cannot be read; trying again");
+                    POLL
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.inner.wake.notified() => {}
+                // A finished attempt frees its lane for the next message.
+                Some(()) = in_flight.next_finished() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        while in_flight.next_finished().await.is_some() {}
+    }
+
+    /// Starts what is due, as far as there is room; returns how long nothing else will be.
+    async fn send_what_is_due(&self, in_flight: &mut InFlight) -> Result<Duration, StoreError> {
+        // Asked at once, so that the store can commit them together.
+        let claims = self.inner.platforms.keys().map(|platform| {
+            self.claim(*platform, MOST_IN_FLIGHT.saturating_sub(in_flight.on(*platform)))
+        });
+        for claim in try_join_all(claims).await?.into_iter().flatten() {
+            let (inner, platform) = (Arc::clone(&self.inner), claim.delivery.channel.platform());
+            in_flight.start(platform, async move { inner.attempt(claim).await });
+        }
+        let room = |platform: &&PlatformKind| in_flight.on(**platform) < MOST_IN_FLIGHT;
+        let with_room: Vec<_> = self.inner.platforms.keys().filter(room).copied().collect();
+        // Where there is no room, only a finished attempt changes anything.
+        let due = self.inner.outbox.next_due(&self.inner.claimant, &with_room).await?;
+        // At least a moment: a lane that is due but cannot be claimed must not spin.
+        Ok(due.map_or(POLL, |due| {
+            due.since(self.inner.clock.now()).clamp(Duration::from_millis(5), POLL)
+        }))
+    }
+
+    async fn claim(&self, platform: PlatformKind, most: usize) -> Result<Vec<Claim>, StoreError> {
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let now = self.inner.clock.now();
+        self.inner.outbox.claim(&self.inner.claimant, platform, now, most).await
+    }
+}
+
+/// The attempts under way, counted by platform.
+#[derive(Default)]
+struct InFlight {
+    attempts: JoinSet<PlatformKind>,
+    count: BTreeMap<PlatformKind, usize>,
+}
+
+impl InFlight {
+    fn on(&self, platform: PlatformKind) -> usize {
+        self.count.get(&platform).copied().unwrap_or_default()
+    }
+
+    fn start(
+        &mut self,
+        platform: PlatformKind,
+        attempt: impl Future<Output = bool> + Send + 'static,
+    ) {
+        *self.count.entry(platform).or_default() += 1;
+        self.attempts.spawn(async move {
+            // It must be counted out again whatever happens in it.
+            if AssertUnwindSafe(attempt).catch_unwind().await.is_err() {
+                tracing::error!(%platform, "an attempt panicked; its lease will run out");
+            }
+            platform
+        });
+    }
+
+    /// Waits for one attempt to end; `None` if there is none.
+    async fn next_finished(&mut self) -> Option<()> {
+        let platform = self.attempts.join_next().await?.ok()?;
+        if let Some(count) = self.count.get_mut(&platform) {
+            *count = count.saturating_sub(1);
+        }
+        Some(())
+    }
+}
+
+impl Inner {
+    /// Does the current step of a claimed delivery, and records the result; false if it could not be recorded.
+    async fn attempt(&self, claim: Claim) -> bool {
+        let id = claim.delivery.id;
+        let epoch = claim.epoch;
+        let settled = self.send(claim).await;
+        let delivery = &settled.delivery;
+        // While the store is away the result waits, for as long as the lease keeps others from this lane.
+        for pause in [0, 100, 400, 1_600, 3_200] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            match self.outbox.record(epoch, delivery, settled.hold, settled.thread.clone()).await {
+                Ok(Recorded::Done) => {
+                    log(&settled);
+                    let mut delivery = settled.delivery;
+                    if let Some(hold) = settled.hold {
+                        delivery.not_before = hold.until;
+                    }
+                    self.waiters.publish(&delivery);
+                    return true;
+                }
+                Ok(Recorded::Fenced) => {
+                    tracing::warn!(delivery = %id, "the lease ran out before the result was recorded");
+                    return false;
+                }
+                Err(error) => {
+                    tracing::error!(delivery = %id, error = %error, "the result could not be recorded");
+                }
+            }
+        }
+        false
+    }
+
+    async fn send(&self, claim: Claim) -> Settled {
+        let Claim { mut delivery, interrupted, thread, .. } = claim;
+        let now = self.clock.now();
+        let kind = delivery.channel.platform();
+        let Some(platform) = self.platforms.get(&kind) else {
+            let hint = format!("{} is not configured any more", kind.title());
+            return give_up(delivery, Reason::Denied, hint, now);
+        };
+        if delivery.deadline <= now && !interrupted {
+            let hint = match &delivery.hint {
+                Some(hint) => {
+                    format!("it could not be delivered in time; the last failure: {hint}")
+                }
+                None => "it could not be delivered in time".to_owned(),
+            };
+            return give_up(delivery, Reason::Expired, hint, now);
+        }
+        // The rules may have changed while it was queued.
+        let route = match self.policy.authorize(&delivery.client, &delivery.channel) {
+            Ok(route) => route,
+            Err(denied) => return give_up(delivery, Reason::Denied, denied.to_string(), now),
+        };
+        if let Some(thread) = thread
+            && delivery.messages.is_empty()
+        {
+            delivery.placement.thread = thread.thread.or(delivery.placement.thread);
+            delivery.placement.reply_to = thread.reply_to.or(delivery.placement.reply_to);
+        }
+        let outcome = match delivery.steps.get(delivery.cursor) {
+            _ if interrupted => Err(Failure::ambiguous(
+                Reason::Interrupted,
+                "Herald stopped in the middle of sending it",
+            )),
+            Some(step) => {
+                let placement = placement(&step.action, &delivery.placement);
+                match (&step.action, &delivery.placement.thread) {
+                    (Action::OpenThread { .. }, Some(thread)) => {
+                        Ok(Sent { id: thread.clone(), permalink: None })
+                    }
+                    (Action::OpenThread { .. }, None) => {
+                        let root = delivery.messages.first().map(|message| message.id.clone());
+                        let placement = Placement { reply_to: root, ..placement };
+                        guarded(platform.deliver(&route, &placement, step)).await
+                    }
+                    _ => guarded(platform.deliver(&route, &placement, step)).await,
+                }
+            }
+            None => Ok(Sent::default()),
+        };
+        let rules = Rules {
+            on_unknown: self.on_unknown,
+            base: self.backoff,
+            capabilities: platform.capabilities(),
+        };
+        let thread_of = |first: &str| platform.thread_of(first);
+        settle(delivery, outcome, rules, thread_of, self.clock.now(), self.clock.jitter())
+    }
+}
+
+/// Where a step's request goes: an edit goes where its message stands.
+fn placement(action: &Action, delivery: &Placement) -> Placement {
+    match action {
+        Action::Edit { thread, .. } | Action::Delete { thread, .. } => {
+            Placement { thread: thread.clone(), ..Placement::default() }
+        }
+        Action::Send { .. } | Action::OpenThread { .. } => delivery.clone(),
+    }
+}
+
+/// A request that ends in time and whose panic is a failure. Either way it may have been sent.
+async fn guarded(request: impl Future<Output = Result<Sent, Failure>>) -> Result<Sent, Failure> {
+    match tokio::time::timeout(REQUEST, AssertUnwindSafe(request).catch_unwind()).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(Failure::ambiguous(Reason::Internal, "Herald failed while sending it")),
+        Err(_) => Err(Failure::ambiguous(Reason::Timeout, "the platform did not answer in time")),
+    }
+}
+
+fn log(settled: &Settled) {
+    let delivery = &settled.delivery;
+    let (id, channel) = (&delivery.id, &delivery.channel);
+    match (delivery.state.is_final(), delivery.reason) {
+        (true, Some(reason)) => {
+            let hint = delivery.hint.as_deref();
+            tracing::warn!(delivery = %id, %channel, state = delivery.state.as_str(), %reason, hint, "not delivered");
+        }
+        (true, None) => {
+            tracing::info!(delivery = %id, %channel, messages = delivery.messages.len(), "delivered");
+        }
+        (false, Some(reason)) => {
+            tracing::info!(delivery = %id, %channel, %reason, attempts = delivery.attempts, "will be tried again");
+        }
+        (false, None) => tracing::debug!(delivery = %id, %channel, "a part arrived"),
+    }
+}

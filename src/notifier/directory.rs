@@ -1,0 +1,194 @@
+//! What the platforms tell about channels, remembered for five minutes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tokio::time::Instant;
+
+use crate::clock::{Clock, Timestamp};
+use crate::model::{ChannelId, ChannelInfo, ChannelKind, Failure, PlatformKind};
+use crate::platform::Platform;
+use crate::policy::AllowList;
+
+/// For how long an answer is good.
+const FRESH: Duration = Duration::from_secs(5 * 60);
+/// How soon a failure is asked about again.
+const FRESH_FAILURE: Duration = Duration::from_secs(30);
+/// How many questions a platform is asked at once.
+const AT_ONCE: usize = 4;
+/// The longest a caller waits for a platform, over all its channels.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// The most channels that are asked about in a minute because somebody named them.
+const MOST_PARENTS_A_MINUTE: u32 = 60;
+/// The most answers that are remembered of one kind.
+const MOST_REMEMBERED: usize = 4096;
+
+/// Answers with the time they are good until.
+struct Cache<K, V>(Mutex<HashMap<K, (Timestamp, V)>>);
+
+impl<K: std::hash::Hash + Eq, V: Clone> Cache<K, V> {
+    fn new() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+
+    fn get(&self, key: &K, now: Timestamp) -> Option<V> {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(key).filter(|(until, _)| *until > now).map(|(_, value)| value.clone())
+    }
+
+    fn put(&self, key: K, value: V, until: Timestamp, now: Timestamp) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= MOST_REMEMBERED {
+            entries.retain(|_, (until, _)| *until > now);
+        }
+        if entries.len() < MOST_REMEMBERED {
+            entries.insert(key, (until, value));
+        }
+    }
+}
+
+pub(super) struct Directory {
+    clock: Arc<dyn Clock>,
+    described: Cache<ChannelId, ChannelInfo>,
+    listed: Cache<PlatformKind, Vec<ChannelInfo>>,
+    parents: Cache<ChannelId, Option<ChannelId>>,
+    /// Since when so many parents were asked for.
+    asked: Mutex<(Timestamp, u32)>,
+}
+
+impl Directory {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            described: Cache::new(),
+            listed: Cache::new(),
+            parents: Cache::new(),
+            asked: Mutex::default(),
+        }
+    }
+
+    /// The channels of an allow-list as their platform describes them. What it does not tell becomes a note.
+    pub(super) async fn list(
+        &self,
+        platform: &Arc<dyn Platform>,
+        allowed: &AllowList,
+    ) -> Vec<ChannelInfo> {
+        let until = Instant::now() + PATIENCE;
+        let mut channels = Vec::with_capacity(allowed.listed().len());
+        let mut answers = stream::iter(allowed.listed().to_vec())
+            .map(|entry| async move {
+                let info = self.describe(platform, &entry.channel, until).await;
+                ChannelInfo { alias: entry.alias, ..info }
+            })
+            .buffered(AT_ONCE);
+        while let Some(info) = answers.next().await {
+            channels.push(info);
+        }
+        if allowed.any() {
+            for found in self.every(platform, until).await {
+                if !channels.iter().any(|channel| channel.id == found.id) {
+                    channels.push(found);
+                }
+            }
+        }
+        channels
+    }
+
+    /// The channel that `channel` is a thread of.
+    pub(super) async fn parent(
+        &self,
+        platform: &Arc<dyn Platform>,
+        channel: &ChannelId,
+    ) -> Result<Option<ChannelId>, Failure> {
+        let now = self.clock.now();
+        if let Some(parent) = self.parents.get(channel, now) {
+            return Ok(parent);
+        }
+        if !self.may_ask(now) {
+            return Ok(None);
+        }
+        let parent = platform.parent(channel).await?;
+        self.parents.put(channel.clone(), parent.clone(), now.after(FRESH), now);
+        Ok(parent)
+    }
+
+    /// Whoever guesses channel IDs makes us ask about each: Discord bans a bot for too many refused requests.
+    fn may_ask(&self, now: Timestamp) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = &mut *asked;
+        if now.since(*since) > Duration::from_secs(60) {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= MOST_PARENTS_A_MINUTE
+    }
+
+    async fn describe(
+        &self,
+        platform: &Arc<dyn Platform>,
+        channel: &ChannelId,
+        until: Instant,
+    ) -> ChannelInfo {
+        let now = self.clock.now();
+        if let Some(info) = self.described.get(channel, now) {
+            return info;
+        }
+        let (info, fresh) = match in_time(until, platform.describe(channel)).await {
+            Ok(info) => (info, FRESH),
+            Err(note) => (unknown(channel, note), FRESH_FAILURE),
+        };
+        self.described.put(channel.clone(), info.clone(), now.after(fresh), now);
+        info
+    }
+
+    async fn every(&self, platform: &Arc<dyn Platform>, until: Instant) -> Vec<ChannelInfo> {
+        let (kind, now) = (platform.kind(), self.clock.now());
+        if let Some(list) = self.listed.get(&kind, now) {
+            return list;
+        }
+        let (list, fresh) = match in_time(until, platform.list()).await {
+            Ok(list) => (list, FRESH),
+            Err(note) => {
+                let any = ChannelInfo {
+                    platform: kind,
+                    id: "*".to_owned(),
+                    alias: None,
+                    name: None,
+                    kind: ChannelKind::Unknown,
+                    can_post: true,
+                    note: Some(format!("any channel the bot is in, by its ID; {note}")),
+                };
+                (vec![any], FRESH_FAILURE)
+            }
+        };
+        self.listed.put(kind, list.clone(), now.after(fresh), now);
+        list
+    }
+}
+
+/// An answer, or a sentence about why there is none.
+async fn in_time<T>(
+    until: Instant,
+    question: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, String> {
+    match tokio::time::timeout_at(until, question).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(failure)) => Err(failure.hint),
+        Err(_) => Err("the platform did not answer in time".to_owned()),
+    }
+}
+
+fn unknown(channel: &ChannelId, note: String) -> ChannelInfo {
+    ChannelInfo {
+        platform: channel.platform(),
+        id: channel.id().to_owned(),
+        alias: None,
+        name: None,
+        kind: ChannelKind::Unknown,
+        can_post: false,
+        note: Some(note),
+    }
+}

@@ -1,0 +1,188 @@
+//! Where accepted messages live until they have arrived, and after.
+//!
+//! One narrow trait per family of tables; [`sqlite`] implements them all. A store decides nothing: what becomes of a
+//! delivery is computed in [`crate::delivery`], and a store makes that durable in one transaction.
+
+#[cfg(test)]
+mod contract;
+pub mod sqlite;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::Timestamp;
+use crate::model::{
+    ClientName, Delivery, DeliveryId, DeliveryState, Placement, PlatformKind, Scope,
+};
+use crate::platform::Pace;
+
+/// The store cannot do what it was asked. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused (disk full, locked for too long, read-only, gone).
+    #[error("the store failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A row cannot be read: written by another version, or damaged.
+    #[error("the store holds a row that cannot be read: {0}")]
+    Corrupt(String),
+    /// The data directory cannot serve.
+    #[error("{0}")]
+    DataDirectory(String),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// A submission on its way into the outbox.
+#[derive(Clone, Debug)]
+pub struct NewDelivery {
+    /// The delivery, queued, nothing done yet.
+    pub delivery: Delivery,
+    /// The process that submitted it.
+    pub submitter: String,
+    /// How fast its lane may go.
+    pub pace: Pace,
+    /// The caller's key.
+    pub idempotency_key: Option<String>,
+    /// A digest of what makes two submissions the same: channel, placement, thread key, text.
+    pub content_hash: String,
+    /// Without a key, a delivery of the same content that was accepted after this time is the same one.
+    pub same_since: Option<Timestamp>,
+}
+
+/// What became of a submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enqueued {
+    /// It is stored.
+    New,
+    /// An earlier, failed delivery of the same content is tried anew.
+    Retried(Box<Delivery>),
+    /// It repeats this earlier delivery; nothing was stored.
+    Repeated(Box<Delivery>),
+    /// The idempotency key belongs to a delivery of other content.
+    KeyReused,
+}
+
+/// Who claims, and what it may claim.
+#[derive(Clone, Debug)]
+pub struct Claimant {
+    /// This process.
+    pub process: String,
+    /// Claim only what this process submitted (`herald stdio`, `herald send`).
+    pub own_only: bool,
+    /// How long a claim lasts. Longer than any request may take.
+    pub lease: Duration,
+    /// How fast each bot may write, over all its channels.
+    pub credential_paces: BTreeMap<PlatformKind, Pace>,
+}
+
+/// The head of a lane, held until recorded or until the lease runs out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The delivery, now `sending`.
+    pub delivery: Delivery,
+    /// Which claim of its lane this is: an older one can no longer record.
+    pub epoch: i64,
+    /// The previous claim of this delivery never recorded: its process stopped in the middle of a send.
+    pub interrupted: bool,
+    /// The thread that its `thread_key` opened earlier.
+    pub thread: Option<Placement>,
+}
+
+/// What a lane, or a whole bot, has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Until when.
+    pub until: Timestamp,
+    /// What waits.
+    pub scope: Scope,
+}
+
+/// Whether a result was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is durable.
+    Done,
+    /// The lease had run out and the lane was claimed again: this result is void.
+    Fenced,
+}
+
+/// Which deliveries to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only these states; empty for all.
+    pub states: Vec<DeliveryState>,
+    /// At most so many, the newest.
+    pub most: u32,
+}
+
+/// Deliveries and their lanes.
+#[async_trait]
+pub trait Outbox: Send + Sync + 'static {
+    /// Stores a submission, or finds the one it repeats. Committed when this returns.
+    async fn enqueue(&self, new: NewDelivery) -> Result<Enqueued, StoreError>;
+
+    /// Claims the heads of at most `most` lanes of `platform` that may send now, and takes their turn from the pace.
+    async fn claim(
+        &self,
+        who: &Claimant,
+        platform: PlatformKind,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<Claim>, StoreError>;
+
+    /// Makes the result of a claim durable and lets go of the lane. `thread` is the thread that the delivery's
+    /// `thread_key` stands for from now on.
+    async fn record(
+        &self,
+        epoch: i64,
+        delivery: &Delivery,
+        hold: Option<Hold>,
+        thread: Option<Placement>,
+    ) -> Result<Recorded, StoreError>;
+
+    /// When the next lane of one of these platforms may send, if any waits.
+    async fn next_due(
+        &self,
+        who: &Claimant,
+        platforms: &[PlatformKind],
+    ) -> Result<Option<Timestamp>, StoreError>;
+
+    /// One delivery.
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError>;
+
+    /// The newest delivery that changed what `id` sent, or `id` itself: what can be edited now.
+    async fn latest(
+        &self,
+        client: &ClientName,
+        id: DeliveryId,
+    ) -> Result<Option<Delivery>, StoreError>;
+
+    /// Deliveries, newest first.
+    async fn list(&self, filter: &Filter) -> Result<Vec<Delivery>, StoreError>;
+
+    /// Puts a failed or unknown delivery back into its lane, with `deadline`. `None` if there is no such delivery.
+    async fn retry(
+        &self,
+        id: DeliveryId,
+        deadline: Timestamp,
+    ) -> Result<Option<Delivery>, StoreError>;
+
+    /// Ends a delivery that is queued or unknown with this reason and hint; one that is being sent is not tried again.
+    /// `None` if there is no such delivery.
+    async fn end(
+        &self,
+        id: DeliveryId,
+        reason: crate::model::Reason,
+        hint: &str,
+        now: Timestamp,
+    ) -> Result<Option<Delivery>, StoreError>;
+
+    /// Fails if nothing can be stored right now.
+    async fn check_writable(&self) -> Result<(), StoreError>;
+
+    /// Writes out what is pending and lets go of the files.
+    async fn close(&self);
+}

@@ -1,0 +1,118 @@
+//! Submissions on their way in: stored once, however often they come.
+
+use sqlx::{Row, SqliteConnection};
+
+use super::outbox::by_id;
+use super::rows::to_json;
+use crate::clock::Timestamp;
+use crate::model::{DeliveryId, DeliveryState};
+use crate::store::{Enqueued, NewDelivery, StoreError};
+
+pub(super) async fn enqueue(
+    db: &mut SqliteConnection,
+    new: NewDelivery,
+) -> Result<Enqueued, StoreError> {
+    if let Some(answer) = find_same(db, &new).await? {
+        return Ok(answer);
+    }
+    let d = &new.delivery;
+    let lane = d.channel.to_string();
+    sqlx::query(
+        "INSERT INTO lanes (lane, platform, pending, interval_ms, burst) VALUES (?1, ?2, 1, ?3, ?4)
+         ON CONFLICT (lane) DO UPDATE SET pending = pending + 1, interval_ms = ?3, burst = ?4",
+    )
+    .bind(&lane)
+    .bind(d.channel.platform().as_str())
+    .bind(new.pace.interval_ms)
+    .bind(new.pace.burst)
+    .execute(&mut *db)
+    .await?;
+    sqlx::query(
+        "INSERT INTO deliveries (id, client, submitter, lane, placement, thread_key, edits, steps, state, warnings,
+             idempotency_key, content_hash, deadline, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?10, ?11, ?12, ?13)",
+    )
+    .bind(d.id.to_string())
+    .bind(d.client.as_str())
+    .bind(&new.submitter)
+    .bind(&lane)
+    .bind(to_json(&d.placement)?)
+    .bind(&d.thread_key)
+    .bind(d.edits.map(|id| id.to_string()))
+    .bind(to_json(&d.steps)?)
+    .bind(to_json(&d.warnings)?)
+    .bind(&new.idempotency_key)
+    .bind(&new.content_hash)
+    .bind(d.deadline.0)
+    .bind(d.created_at.0)
+    .execute(&mut *db)
+    .await?;
+    Ok(Enqueued::New)
+}
+
+/// The delivery that a submission repeats: by its key, or by its content within the window.
+async fn find_same(
+    db: &mut SqliteConnection,
+    new: &NewDelivery,
+) -> Result<Option<Enqueued>, StoreError> {
+    let client = new.delivery.client.as_str();
+    let row = if let Some(key) = &new.idempotency_key {
+        sqlx::query("SELECT id, state, content_hash FROM deliveries WHERE client = ?1 AND idempotency_key = ?2")
+            .bind(client)
+            .bind(key)
+            .fetch_optional(&mut *db)
+            .await?
+    } else if let Some(since) = new.same_since {
+        sqlx::query(
+            "SELECT id, state, content_hash FROM deliveries
+             WHERE client = ?1 AND content_hash = ?2 AND created_at > ?3 ORDER BY created_at DESC LIMIT 1",
+        )
+        .bind(client)
+        .bind(&new.content_hash)
+        .bind(since.0)
+        .fetch_optional(&mut *db)
+        .await?
+    } else {
+        None
+    };
+    let Some(row) = row else { return Ok(None) };
+    if row.try_get::<&str, _>("content_hash")? != new.content_hash {
+        return Ok(Some(Enqueued::KeyReused));
+    }
+    let id = row.try_get::<&str, _>("id")?.parse::<DeliveryId>();
+    let id = id.map_err(|error| StoreError::Corrupt(format!("deliveries.id: {error}")))?;
+    let failed = row.try_get::<&str, _>("state")? == DeliveryState::Failed.as_str();
+    if failed {
+        requeue(db, id, new.delivery.deadline, Some(&new.submitter)).await?;
+    }
+    let Some(same) = by_id(db, id).await? else {
+        return Ok(None);
+    };
+    let same = Box::new(same);
+    Ok(Some(if failed { Enqueued::Retried(same) } else { Enqueued::Repeated(same) }))
+}
+
+/// Puts an ended delivery back where it stood in its lane; what has arrived of it is not sent again. It becomes the
+/// `submitter`'s, if there is a new one: whoever sends only its own would not send it otherwise.
+pub(super) async fn requeue(
+    db: &mut SqliteConnection,
+    id: DeliveryId,
+    deadline: Timestamp,
+    submitter: Option<&str>,
+) -> Result<(), StoreError> {
+    let lane: String = sqlx::query_scalar(
+        "UPDATE deliveries SET state = 'queued', attempts = 0, doubtful_since = NULL, resent = 0, reason = NULL,
+             hint = NULL, finished_at = NULL, deadline = ?2, submitter = coalesce(?3, submitter)
+         WHERE id = ?1 RETURNING lane",
+    )
+    .bind(id.to_string())
+    .bind(deadline.0)
+    .bind(submitter)
+    .fetch_one(&mut *db)
+    .await?;
+    sqlx::query("UPDATE lanes SET pending = pending + 1 WHERE lane = ?1")
+        .bind(lane)
+        .execute(db)
+        .await?;
+    Ok(())
+}

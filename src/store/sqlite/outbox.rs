@@ -1,0 +1,331 @@
+//! The outbox on SQLite.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+use tokio::time::Instant;
+
+use super::claim::claim;
+use super::enqueue::{enqueue, requeue};
+use super::rows::{SELECT, delivery, to_json};
+use super::{Sqlite, StoreError};
+use crate::clock::Timestamp;
+use crate::model::{
+    ClientName, Delivery, DeliveryId, DeliveryState, Placement, PlatformKind, Reason, Scope,
+};
+use crate::store::{Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded};
+
+/// Whoever asks more often gets the last answer: asking takes no token, and each try costs a disk flush.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// The room that has to be there.
+const PROBE_BYTES: i64 = 64 * 1024;
+
+#[async_trait]
+impl Outbox for Sqlite {
+    async fn enqueue(&self, new: NewDelivery) -> Result<Enqueued, StoreError> {
+        self.writer.write(|db| Box::pin(enqueue(db, new))).await
+    }
+
+    async fn claim(
+        &self,
+        who: &Claimant,
+        platform: PlatformKind,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let who = who.clone();
+        self.writer
+            .write(move |db| Box::pin(async move { claim(db, &who, platform, now, most).await }))
+            .await
+    }
+
+    async fn record(
+        &self,
+        epoch: i64,
+        delivery: &Delivery,
+        hold: Option<Hold>,
+        thread: Option<Placement>,
+    ) -> Result<Recorded, StoreError> {
+        let delivery = delivery.clone();
+        self.writer
+            .write(move |db| {
+                Box::pin(async move { record(db, epoch, &delivery, hold, thread).await })
+            })
+            .await
+    }
+
+    async fn next_due(
+        &self,
+        who: &Claimant,
+        platforms: &[PlatformKind],
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let (who, platforms) = (who.clone(), to_json(&platforms)?);
+        self.read(move |db| {
+            Box::pin(async move {
+                let due: Option<i64> = sqlx::query_scalar(
+                    "SELECT min(max(l.not_before, l.lease_until, coalesce(c.not_before, 0)))
+                     FROM lanes l LEFT JOIN credentials c USING (platform)
+                     WHERE l.pending > 0 AND l.platform IN (SELECT value FROM json_each(?3))
+                     AND (NOT ?1 OR EXISTS (
+                         SELECT 1 FROM deliveries d WHERE d.lane = l.lane
+                         AND d.state IN ('queued', 'sending') AND d.submitter = ?2))",
+                )
+                .bind(who.own_only)
+                .bind(&who.process)
+                .bind(platforms)
+                .fetch_one(db)
+                .await?;
+                Ok(due.map(Timestamp))
+            })
+        })
+        .await
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        self.read(move |db| Box::pin(async move { by_id(db, id).await })).await
+    }
+
+    async fn latest(
+        &self,
+        client: &ClientName,
+        id: DeliveryId,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let (client, id) = (client.to_string(), id.to_string());
+        self.read(move |db| {
+            Box::pin(async move {
+                let sql = where_sql(
+                    "WHERE d.client = ?1 AND (d.id = ?2 OR (d.edits = ?2 AND d.state = 'delivered'))
+                     ORDER BY d.seq DESC LIMIT 1",
+                );
+                sqlx::query(sql)
+                    .bind(client)
+                    .bind(id)
+                    .fetch_optional(db)
+                    .await?
+                    .as_ref()
+                    .map(delivery)
+                    .transpose()
+            })
+        })
+        .await
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Delivery>, StoreError> {
+        let filter = filter.clone();
+        self.read(move |db| {
+            Box::pin(async move {
+                let sql = where_sql(
+                    "WHERE ?1 = '[]' OR d.state IN (SELECT value FROM json_each(?1))
+                     ORDER BY d.seq DESC LIMIT ?2",
+                );
+                let rows = sqlx::query(sql)
+                    .bind(to_json(&filter.states)?)
+                    .bind(filter.most)
+                    .fetch_all(db)
+                    .await?;
+                Ok(rows.iter().filter_map(readable).collect())
+            })
+        })
+        .await
+    }
+
+    async fn retry(
+        &self,
+        id: DeliveryId,
+        deadline: Timestamp,
+    ) -> Result<Option<Delivery>, StoreError> {
+        self.writer
+            .write(move |db| {
+                Box::pin(async move {
+                    let Some(delivery) = by_id(db, id).await? else {
+                        return Ok(None);
+                    };
+                    if matches!(delivery.state, DeliveryState::Failed | DeliveryState::Unknown) {
+                        requeue(db, id, deadline, None).await?;
+                    }
+                    by_id(db, id).await
+                })
+            })
+            .await
+    }
+
+    async fn end(
+        &self,
+        id: DeliveryId,
+        reason: Reason,
+        hint: &str,
+        now: Timestamp,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let hint = hint.to_owned();
+        self.writer
+            .write(move |db| {
+                Box::pin(async move {
+                    let Some(mut delivery) = by_id(db, id).await? else {
+                        return Ok(None);
+                    };
+                    match delivery.state {
+                        DeliveryState::Delivered | DeliveryState::Failed => {}
+                        // What is under way cannot be called back, but nothing follows it.
+                        DeliveryState::Sending => delivery.deadline = now,
+                        DeliveryState::Queued if reason != Reason::Discarded => {
+                            delivery.abandon(reason, hint, now);
+                        }
+                        DeliveryState::Queued | DeliveryState::Unknown => {
+                            delivery.state = DeliveryState::Failed;
+                            delivery.reason = Some(reason);
+                            delivery.hint = Some(hint);
+                            delivery.finished_at = Some(now);
+                        }
+                    }
+                    save(db, &delivery).await?;
+                    Ok(Some(delivery))
+                })
+            })
+            .await
+    }
+
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        {
+            let mut health = self.writer.health();
+            let now = Instant::now();
+            if health.probed.is_some_and(|at| now.duration_since(at) < PROBE_EVERY) {
+                return health.refused.clone().map_or(Ok(()), |error| Err(refused(error)));
+            }
+            health.probed = Some(now);
+        }
+        self.writer.write(|db| Box::pin(probe(db))).await
+    }
+
+    async fn close(&self) {
+        if let Some(pool) = &self.readers {
+            pool.close().await;
+        }
+        // Every earlier change is committed once this one is.
+        let _ = self.writer.write(|_| Box::pin(async { Ok(()) })).await;
+    }
+}
+
+/// What was said before, for whoever asks again.
+fn refused(error: String) -> StoreError {
+    StoreError::Database(sqlx::Error::Protocol(error))
+}
+
+/// Stores what a long message takes, and takes it away again.
+pub(super) async fn probe(db: &mut SqliteConnection) -> Result<(), StoreError> {
+    // `SELECT` makes SQLite undo this statement alone if there is no room, and not what else is in the commit.
+    sqlx::query(
+        "INSERT INTO threads (client, lane, thread_key, placement)
+         SELECT '', '', '', zeroblob(?1) UNION ALL SELECT '', '', ' ', ''",
+    )
+    .bind(PROBE_BYTES)
+    .execute(&mut *db)
+    .await?;
+    sqlx::query("DELETE FROM threads WHERE client = '' AND lane = ''").execute(db).await?;
+    Ok(())
+}
+
+/// A delivery, unless its row is damaged: one such row must not hide the others.
+fn readable(row: &SqliteRow) -> Option<Delivery> {
+    delivery(row)
+        .inspect_err(|error| {
+            let id: &str = row.try_get("id").unwrap_or("of unknown ID");
+            tracing::warn!(delivery = id, %error, "left out of the list");
+        })
+        .ok()
+}
+
+pub(super) fn where_sql(condition: &str) -> sqlx::AssertSqlSafe<String> {
+    sqlx::AssertSqlSafe(format!("{SELECT}{condition}"))
+}
+
+pub(super) async fn by_id(
+    db: &mut SqliteConnection,
+    id: DeliveryId,
+) -> Result<Option<Delivery>, StoreError> {
+    let row =
+        sqlx::query(where_sql("WHERE d.id = ?1")).bind(id.to_string()).fetch_optional(db).await?;
+    row.as_ref().map(delivery).transpose()
+}
+
+async fn record(
+    db: &mut SqliteConnection,
+    epoch: i64,
+    delivery: &Delivery,
+    hold: Option<Hold>,
+    thread: Option<Placement>,
+) -> Result<Recorded, StoreError> {
+    let lane = delivery.channel.to_string();
+    let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
+    let released = sqlx::query(
+        "UPDATE lanes SET lease_until = 0, owner = NULL, not_before = max(not_before, ?3)
+         WHERE lane = ?1 AND epoch = ?2",
+    )
+    .bind(&lane)
+    .bind(epoch)
+    .bind(held)
+    .execute(&mut *db)
+    .await?;
+    if released.rows_affected() == 0 {
+        return Ok(Recorded::Fenced);
+    }
+    if let Some(hold) = hold.filter(|hold| hold.scope == Scope::Credential) {
+        sqlx::query(
+            "INSERT INTO credentials (platform, not_before) VALUES (?1, ?2)
+             ON CONFLICT (platform) DO UPDATE SET not_before = max(not_before, ?2)",
+        )
+        .bind(delivery.channel.platform().as_str())
+        .bind(hold.until.0)
+        .execute(&mut *db)
+        .await?;
+    }
+    if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
+        sqlx::query("INSERT OR IGNORE INTO threads (client, lane, thread_key, placement) VALUES (?1, ?2, ?3, ?4)")
+            .bind(delivery.client.as_str())
+            .bind(&lane)
+            .bind(key)
+            .bind(to_json(&thread)?)
+            .execute(&mut *db)
+            .await?;
+    }
+    save(db, delivery).await?;
+    Ok(Recorded::Done)
+}
+
+/// Writes what can change of a delivery, and keeps its lane's count.
+async fn save(db: &mut SqliteConnection, delivery: &Delivery) -> Result<(), StoreError> {
+    let id = delivery.id.to_string();
+    let pending =
+        "SELECT count(*) FROM deliveries WHERE id = ?1 AND state IN ('queued', 'sending')";
+    let was: i64 = sqlx::query_scalar(pending).bind(&id).fetch_one(&mut *db).await?;
+    sqlx::query(
+        "UPDATE deliveries SET placement = ?2, cursor = ?3, state = ?4, attempts = ?5, doubtful_since = ?6, resent = ?7,
+             messages = ?8, permalink = ?9, reason = ?10, hint = ?11, warnings = ?12,
+             deadline = min(deadline, ?13), finished_at = ?14
+         WHERE id = ?1",
+    )
+    .bind(&id)
+    .bind(to_json(&delivery.placement)?)
+    .bind(i64::try_from(delivery.cursor).unwrap_or(i64::MAX))
+    .bind(delivery.state.as_str())
+    .bind(delivery.attempts)
+    .bind(delivery.doubtful_since.map(|at| at.0))
+    .bind(delivery.resent)
+    .bind(to_json(&delivery.messages)?)
+    .bind(&delivery.permalink)
+    .bind(delivery.reason.map(Reason::as_str))
+    .bind(&delivery.hint)
+    .bind(to_json(&delivery.warnings)?)
+    .bind(delivery.deadline.0)
+    .bind(delivery.finished_at.map(|at| at.0))
+    .execute(&mut *db)
+    .await?;
+    let change = i64::from(!delivery.state.is_final()) - was;
+    sqlx::query("UPDATE lanes SET pending = pending + ?2 WHERE lane = ?1")
+        .bind(delivery.channel.to_string())
+        .bind(change)
+        .execute(db)
+        .await?;
+    Ok(())
+}
