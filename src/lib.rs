@@ -95,6 +95,7 @@
 pub mod clock;
 pub mod delivery;
 pub mod guard;
+pub mod mcp;
 pub mod model;
 pub mod notifier;
 pub mod platform;
@@ -102,5 +103,6 @@ pub mod policy;
 pub mod render;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -1,0 +1,132 @@
+//! The HTTP server: `/mcp`, `/healthz`, `/readyz`, and an orderly end.
+
+mod connections;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use http::StatusCode;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::connections::Limits;
+use crate::mcp::InFlight;
+
+/// How long requests under way may take to end after a stop. A tool call takes at most 20 s.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// How long answers may take to leave after that.
+const FLUSH: Duration = Duration::from_millis(50);
+
+/// How long connections may take to close once their requests were cut.
+const CLOSE: Duration = Duration::from_millis(500);
+
+/// How long a readiness check may take.
+const CHECK: Duration = Duration::from_secs(2);
+
+/// One thing that has to work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Whether it works.
+    pub ok: bool,
+    /// Whether the server is of no use without it. Others are shown, and change nothing.
+    #[serde(skip)]
+    pub required: bool,
+    /// What is wrong, or how it stands; never a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// What `/readyz` asks.
+#[async_trait]
+pub trait Readiness: Send + Sync + 'static {
+    /// The checks by name. At most 2 s; what takes longer counts as failed.
+    async fn checks(&self) -> BTreeMap<&'static str, Check>;
+}
+
+#[derive(Serialize)]
+struct Report {
+    status: &'static str,
+    checks: BTreeMap<&'static str, Check>,
+}
+
+struct Probes {
+    readiness: Arc<dyn Readiness>,
+    stop: CancellationToken,
+}
+
+/// The routes `/healthz` (the process answers) and `/readyz` (it can do its work), beside those of `routes`.
+pub fn router(routes: Router, readiness: Arc<dyn Readiness>, stop: CancellationToken) -> Router {
+    let probes = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .with_state(Arc::new(Probes { readiness, stop }));
+    routes.merge(probes)
+}
+
+async fn ready(State(probes): State<Arc<Probes>>) -> Response {
+    let checks = tokio::time::timeout(CHECK, probes.readiness.checks()).await;
+    let (status, checks) = match checks {
+        Err(_) => ("not ready: the checks take too long", BTreeMap::new()),
+        Ok(checks) if probes.stop.is_cancelled() => ("draining", checks),
+        Ok(checks) if checks.values().any(|check| check.required && !check.ok) => {
+            ("not ready", checks)
+        }
+        Ok(checks) => ("ready", checks),
+    };
+    let code = if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(Report { status, checks })).into_response()
+}
+
+/// Serves until `stop`: then no new connection is accepted, requests under way may end (25 s), and only what is left
+/// after that is cut.
+///
+/// At most 1,024 connections are open at a time, and a request's head may take 10 s.
+///
+/// # Errors
+/// None: a connection that cannot be accepted is logged.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    in_flight: InFlight,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    serve_with(listener, routes, in_flight, stop, DRAIN, Limits::default()).await;
+    Ok(())
+}
+
+async fn serve_with(
+    listener: TcpListener,
+    routes: Router,
+    in_flight: InFlight,
+    stop: CancellationToken,
+    drain: Duration,
+    limits: Limits,
+) {
+    let server = connections::serve(listener, routes, limits, stop.clone());
+    let cutting = async {
+        stop.cancelled().await;
+        if tokio::time::timeout(drain, in_flight.drained()).await.is_err() {
+            tracing::warn!("requests were still under way at the end of the drain and are cut");
+        }
+        tokio::time::sleep(FLUSH).await;
+        in_flight.cut();
+        // A client that never ends its request must not hold the process.
+        tokio::time::sleep(CLOSE).await;
+    };
+    tokio::select! {
+        () = server => {}
+        () = cutting => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;
