@@ -92,7 +92,10 @@
 //! one line in the tests that run over every platform. Nothing in `mcp`, `policy`, `store` or `delivery` changes but the
 //! tool that carries its name.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod delivery;
 pub mod guard;
 pub mod mcp;

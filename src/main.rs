@@ -1,3 +1,7 @@
-//! The `herald` binary.
+//! The `herald` binary: parse, start, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    herald::cli::main()
+}

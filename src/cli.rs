@@ -1,0 +1,349 @@
+//! The command line.
+
+mod check;
+mod outbox;
+#[cfg(feature = "sandbox")]
+mod sandbox;
+mod show;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::show::Table;
+use crate::app::{App, Mode, WAIT};
+use crate::clock::SystemClock;
+use crate::config::{Config, ConfigError, VARIABLES};
+use crate::mcp;
+use crate::model::{ChannelId, ClientName, Placement, PlatformKind, Status, Submission};
+use crate::platform::http::install_crypto_provider;
+use crate::store::StoreError;
+use crate::telemetry::{self, LogFormat};
+
+/// Where `serve` and `sandbox` listen when nobody says otherwise.
+const LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
+/// A usage or configuration error.
+const USAGE: u8 = 2;
+
+/// Gives kagent agents a voice in Slack, Discord and Telegram.
+#[derive(Debug, Parser)]
+#[command(name = "herald", version, about, after_long_help = variables())]
+struct Cli {
+    /// A YAML file with settings; `herald schema` prints what it may hold
+    #[arg(long, global = true, env = "HERALD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where accepted messages are stored
+    #[arg(long, global = true, env = "HERALD_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// How log lines on stderr look
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// What is logged, as a tracing filter such as `herald=debug,warn`
+    #[arg(long, global = true, env = "HERALD_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve MCP over streamable HTTP at /mcp
+    Serve {
+        /// The address to listen on [env: HERALD_LISTEN] [default: 127.0.0.1:3000]
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+    },
+    /// Serve MCP over stdin and stdout
+    Stdio,
+    /// Run everything on an embedded chat workspace, with no account
+    #[cfg(feature = "sandbox")]
+    Sandbox {
+        /// The address to listen on
+        #[arg(long, value_name = "ADDR", default_value_t = LISTEN)]
+        listen: SocketAddr,
+    },
+    /// Check tokens, scopes, channels and the store; exit 1 if anything fails
+    Check {
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Send one message, the way a tool call does
+    Send {
+        /// The channel, such as slack:C0123456789 or slack:alerts
+        channel: String,
+        /// The text, as Markdown; `-` or nothing reads it from stdin
+        text: Option<String>,
+        /// How to print the receipt
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// List the channels that agents may use
+    Channels {
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// See and steer deliveries
+    Outbox {
+        #[command(subcommand)]
+        command: outbox::Command,
+    },
+    /// Print the JSON Schema of the configuration file
+    Schema,
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Parses the command line, runs the command, and says how it went: 0 done, 1 failed, 2 usage or configuration error.
+#[must_use]
+pub fn main() -> ExitCode {
+    install_crypto_provider();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Prints help and version to stdout, errors to stderr.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let code = runtime.block_on(async { run(cli).await.unwrap_or_else(|error| failed(&error)) });
+    // Where stdin is no pipe, a thread blocks on it for ever.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    code
+}
+
+/// One line on stderr that names what is wrong.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    show::complain(&format!("herald: {error:#}"));
+    let configuration = error.is::<ConfigError>()
+        || matches!(error.downcast_ref(), Some(StoreError::DataDirectory(_)));
+    if configuration { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { config: file, data_dir, log_format, log, command } = cli;
+    if matches!(command, Command::Schema) {
+        show::json(&Config::schema())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let env = |name: &str| std::env::var(name).ok();
+    #[cfg(feature = "sandbox")]
+    if let Command::Sandbox { listen } = command {
+        if file.is_some() {
+            let error = "the sandbox takes no configuration file: leave it out; what HERALD_* \
+                         variables say about the MCP server counts";
+            return Err(ConfigError::setting("--config (HERALD_CONFIG)", error).into());
+        }
+        return sandbox::run(listen, data_dir, log_format, log.as_deref()).await;
+    }
+    let mut config = Config::load(file.as_deref(), &env)?;
+    config.data_dir = data_dir.or(config.data_dir);
+    start_log(log_format, log.as_deref(), &config)?;
+    let kept = config.data_dir.clone();
+    match command {
+        Command::Serve { listen } => {
+            let address = listen.or(config.listen).unwrap_or(LISTEN);
+            serve(config, address).await
+        }
+        Command::Stdio => {
+            let mode = Mode { data_dir: kept, own_only: true, deduplicate: true, wait: WAIT };
+            let app = App::build(config, mode, Arc::new(SystemClock), stop_signal()?).await?;
+            app.stdio().await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check { output } => check::run(config, output).await,
+        Command::Send { channel, text, output } => send(config, &channel, text, output).await,
+        Command::Channels { output } => channels(config, output).await,
+        Command::Outbox { command } => {
+            let kept = kept.map_or_else(default_data_dir, Ok)?;
+            outbox::run(command, &kept, config.delivery.deadline()).await
+        }
+        #[cfg(feature = "sandbox")]
+        Command::Sandbox { .. } => Ok(ExitCode::SUCCESS),
+        Command::Schema => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn start_log(format: LogFormat, filter: Option<&str>, config: &Config) -> anyhow::Result<()> {
+    telemetry::init(format, filter, &config.secrets())
+        .map_err(|error| ConfigError::setting("HERALD_LOG", error).into())
+}
+
+/// Binds the address, refusing one that would let strangers in.
+async fn bind(config: &mcp::Config, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    mcp::check_exposure(config, address)
+        .map_err(|sentence| ConfigError::setting("HERALD_LISTEN", sentence))?;
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another with --listen"))
+}
+
+async fn serve(config: Config, address: SocketAddr) -> anyhow::Result<ExitCode> {
+    let listener = bind(&config.mcp, address).await?;
+    let data_dir = config.data_dir.clone().map_or_else(default_data_dir, Ok)?;
+    let stop = stop_signal()?;
+    let mode = Mode { data_dir: Some(data_dir), own_only: false, deduplicate: true, wait: WAIT };
+    let app = App::build(config, mode, Arc::new(SystemClock), stop).await?;
+    let address = listener.local_addr()?;
+    let platforms: Vec<_> = app.platforms().keys().map(|kind| kind.as_str()).collect();
+    tracing::info!(url = %format!("http://{address}/mcp"), platforms = platforms.join(","), "serving MCP");
+    app.serve(listener, Router::new()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The person at the shell is a client of its own.
+fn operator() -> ClientName {
+    ClientName::new("shell")
+}
+
+/// An application for one command: what it submits, it delivers itself.
+async fn build_for_shell(config: Config) -> anyhow::Result<App> {
+    let mode =
+        Mode { data_dir: config.data_dir.clone(), own_only: true, deduplicate: false, wait: WAIT };
+    App::build(config, mode, Arc::new(SystemClock), CancellationToken::new()).await
+}
+
+async fn send(
+    config: Config,
+    channel: &str,
+    text: Option<String>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let (platform, channel) = destination(channel)?;
+    let text = match text.as_deref() {
+        Some("-") | None => {
+            let mut text = String::new();
+            tokio::io::stdin().read_to_string(&mut text).await.context("the text on stdin")?;
+            text
+        }
+        Some(text) => text.to_owned(),
+    };
+    let app = build_for_shell(config).await?;
+    let running = app.start();
+    let submission = Submission {
+        platform,
+        channel,
+        text,
+        placement: Placement::default(),
+        thread_key: None,
+        idempotency_key: None,
+    };
+    let receipt = app.notifier().submit(&operator(), submission).await;
+    running.finish(WAIT).await;
+    let receipt = receipt?;
+    match output {
+        Output::Json => show::json(&receipt)?,
+        Output::Text => show::receipt(&receipt)?,
+    }
+    let arrives = matches!(receipt.status, Status::Delivered | Status::Queued);
+    Ok(if arrives { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `slack:C0123456789` or `slack:alerts`.
+fn destination(channel: &str) -> anyhow::Result<(PlatformKind, String)> {
+    let known = channel.split_once(':').and_then(|(prefix, name)| {
+        let platform = PlatformKind::ALL.into_iter().find(|kind| kind.as_str() == prefix)?;
+        Some((platform, name.to_owned()))
+    });
+    match known {
+        Some(destination) => Ok(destination),
+        // Says what a channel looks like.
+        None => Err(ConfigError::setting(
+            "CHANNEL",
+            channel.parse::<ChannelId>().err().map_or_else(
+                || "write PLATFORM:ID, for example slack:C0123456789".to_owned(),
+                |error| error.to_string(),
+            ),
+        )
+        .into()),
+    }
+}
+
+async fn channels(config: Config, output: Output) -> anyhow::Result<ExitCode> {
+    let app = build_for_shell(config).await?;
+    let channels = app.notifier().channels(&operator(), None).await;
+    if output == Output::Json {
+        show::json(&channels)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(["CHANNEL", "ALIAS", "NAME", "KIND", "CAN POST", "NOTE"]);
+    for channel in channels {
+        table.row([
+            format!("{}:{}", channel.platform, channel.id),
+            channel.alias.unwrap_or_default(),
+            channel.name.unwrap_or_default(),
+            show::word(&channel.kind),
+            if channel.can_post { "yes" } else { "no" }.to_owned(),
+            channel.note.unwrap_or_default(),
+        ]);
+    }
+    table.print()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Cancelled by SIGTERM or Ctrl-C.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: what is under way is finished first");
+        stopping.cancel();
+    });
+    Ok(stop)
+}
+
+/// `$XDG_STATE_HOME/herald`, or `~/.local/state/herald`.
+fn default_data_dir() -> anyhow::Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let state = set("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".local/state")));
+    state.map(|state| state.join("herald")).ok_or_else(|| {
+        let error = "there is no home directory to store messages in: name a writable directory";
+        ConfigError::setting("HERALD_DATA_DIR", error).into()
+    })
+}
+
+/// The environment variables, for `--help`.
+fn variables() -> String {
+    let mut text =
+        "Environment (a secret X can also be read from the file that X_FILE names):\n".to_owned();
+    for variable in VARIABLES {
+        text.push_str(&format!("  {:<24} {}\n", variable.name, variable.meaning));
+    }
+    text.push_str(
+        "\nHTTPS_PROXY, NO_PROXY and SSL_CERT_FILE work as everywhere.\n\
+         Exit codes: 0 done, 1 failed, 2 usage or configuration error.",
+    );
+    text
+}

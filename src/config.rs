@@ -1,0 +1,302 @@
+//! The configuration: environment over file over default. Each section belongs to its module; this file only composes.
+
+mod environment;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+pub use environment::{VARIABLES, Variable};
+
+use crate::delivery::OnUnknown;
+use crate::model::PlatformKind;
+use crate::policy::{AllowList, InvalidAllowList, Policy};
+use crate::{mcp, platform};
+
+/// Herald's settings.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where `serve` listens. Default: `127.0.0.1:3000`.
+    #[schemars(with = "Option<String>")]
+    pub listen: Option<SocketAddr>,
+    /// Where accepted messages are stored. Default: `$XDG_STATE_HOME/herald` for `serve`; memory for the others.
+    pub data_dir: Option<PathBuf>,
+    /// Who may call the MCP server.
+    pub mcp: mcp::Config,
+    /// Slack.
+    pub slack: platform::slack::Config,
+    /// Discord.
+    pub discord: platform::discord::Config,
+    /// Telegram.
+    pub telegram: platform::telegram::Config,
+    /// How messages are delivered.
+    pub delivery: Delivery,
+}
+
+/// How messages are delivered.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Delivery {
+    /// What to do about a send whose outcome nobody knows: `resend` (it may appear twice) or `hold` (it may be missing).
+    pub on_unknown: OnUnknown,
+    /// For how many seconds a message is tried. Default: 3600.
+    pub deadline_seconds: u64,
+    /// The first pause after a failure, in milliseconds, doubled each time up to five minutes. Default: 1000.
+    pub backoff_ms: u64,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { on_unknown: OnUnknown::Resend, deadline_seconds: 3600, backoff_ms: 1000 }
+    }
+}
+
+impl Delivery {
+    /// For how long a message is tried.
+    #[must_use]
+    pub const fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline_seconds)
+    }
+
+    /// The first pause after a failure.
+    #[must_use]
+    pub const fn backoff(&self) -> Duration {
+        Duration::from_millis(self.backoff_ms)
+    }
+}
+
+/// The configuration cannot be used. One line: the setting, what is wrong with it, and its shape; never a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration file {path} cannot be read: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is not what the schema says.
+    #[error("the configuration file {path}: {error}; `herald schema` prints what it may hold")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        error: String,
+    },
+    /// A setting has the wrong shape.
+    #[error("{key}: {error}")]
+    Setting {
+        /// The variable or the key in the file.
+        key: String,
+        /// What is wrong, and the right shape.
+        error: String,
+    },
+    /// A setting of the MCP server is wrong.
+    #[error("{0}")]
+    Mcp(String),
+}
+
+impl ConfigError {
+    pub(crate) fn setting(key: impl Into<String>, error: impl ToString) -> Self {
+        Self::Setting { key: key.into(), error: error.to_string() }
+    }
+}
+
+impl Config {
+    /// Reads the file, if there is one, and puts the environment on top.
+    ///
+    /// # Errors
+    /// When a key is unknown or a value malformed; the error names it.
+    pub fn load(
+        file: Option<&Path>,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let mut config = match file {
+            Some(path) => Self::read(path)?,
+            None => Self::default(),
+        };
+        environment::apply(&mut config, env)?;
+        config.policy()?;
+        for (key, token) in config.tokens() {
+            check_token(key, token)?;
+        }
+        mcp::check(&config.mcp).map_err(ConfigError::Mcp)?;
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(&text).map_err(|error| {
+            // The first line says what and where; the rest would quote the file, secrets included.
+            let text = error.without_snippet().to_string();
+            let error = text.lines().next().unwrap_or_default().to_owned();
+            ConfigError::Malformed { path: path.to_owned(), error }
+        })
+    }
+
+    /// The rules that the allow-lists make.
+    ///
+    /// # Errors
+    /// When an entry is malformed.
+    pub fn policy(&self) -> Result<Policy, ConfigError> {
+        let lists = [
+            (PlatformKind::Slack, "SLACK_CHANNEL_IDS", &self.slack.channels),
+            (PlatformKind::Discord, "DISCORD_CHANNEL_IDS", &self.discord.channels),
+            (PlatformKind::Telegram, "TELEGRAM_CHAT_IDS", &self.telegram.channels),
+        ];
+        let parsed = lists.into_iter().map(|(platform, key, entries)| {
+            let list = AllowList::parse(platform, entries.iter().map(String::as_str));
+            let named = |error: InvalidAllowList| {
+                ConfigError::setting(format!("{key} ({platform}.channels)"), error)
+            };
+            list.map(|list| (platform, list)).map_err(named)
+        });
+        Ok(Policy::new(parsed.collect::<Result<BTreeMap<_, _>, _>>()?))
+    }
+
+    /// Every secret, so that no output shows one.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<SecretString> {
+        self.tokens().into_iter().map(|(_, token)| token.clone()).collect()
+    }
+
+    fn tokens(&self) -> Vec<(&'static str, &SecretString)> {
+        [
+            ("SLACK_BOT_TOKEN", &self.slack.bot_token),
+            ("DISCORD_BOT_TOKEN", &self.discord.bot_token),
+            ("TELEGRAM_BOT_TOKEN", &self.telegram.bot_token),
+            ("HERALD_TOKEN", &self.mcp.token),
+        ]
+        .into_iter()
+        .filter_map(|(key, token)| token.as_ref().map(|token| (key, token)))
+        .collect()
+    }
+
+    /// The file's JSON Schema.
+    #[must_use]
+    pub fn schema() -> schemars::Schema {
+        schemars::schema_for!(Self)
+    }
+}
+
+/// A token travels in a header or a URL.
+fn check_token(key: &str, token: &SecretString) -> Result<(), ConfigError> {
+    use secrecy::ExposeSecret;
+    let token = token.expose_secret();
+    let token = token.strip_prefix("Bearer ").unwrap_or(token);
+    let fine = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if fine {
+        return Ok(());
+    }
+    Err(ConfigError::setting(
+        key,
+        "the token holds white space or other characters that no token has: give it alone, on one line",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let mut path = tempfile::NamedTempFile::new().unwrap();
+        path.write_all(file.as_bytes()).unwrap();
+        let env: BTreeMap<String, String> =
+            env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Config::load(Some(path.path()), &|name| env.get(name).cloned())
+    }
+
+    #[test]
+    fn the_secret_of_the_slack_guide_is_enough() {
+        let config = load(
+            "",
+            &[
+                ("SLACK_BOT_TOKEN", "xoxb-token"),
+                ("SLACK_TEAM_ID", "T0123456789"),
+                ("SLACK_CHANNEL_IDS", "C0123456789,C9876543210"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.slack.bot_token.unwrap().expose_secret(), "xoxb-token");
+        assert_eq!(config.slack.team_id.as_deref(), Some("T0123456789"));
+        assert_eq!(config.slack.channels, ["C0123456789", "C9876543210"]);
+    }
+
+    /// Names are a promise: a change of these snapshots needs a line in the changelog.
+    #[test]
+    fn the_names_users_rely_on() {
+        insta::assert_json_snapshot!("schema", Config::schema());
+        let names: Vec<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+        insta::assert_json_snapshot!("variables", names);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let file = "slack:\n  channels: [C0FILE]\n  pace: {interval_ms: 10, burst: 5}\ndelivery:\n  on_unknown: hold\n";
+        let config = load(file, &[("SLACK_CHANNEL_IDS", "C0ENV")]).unwrap();
+        assert_eq!(config.slack.channels, ["C0ENV"]);
+        assert_eq!(config.slack.pace.unwrap().interval_ms, 10);
+        assert_eq!(config.delivery.on_unknown, OnUnknown::Hold);
+        assert_eq!(config.delivery.deadline_seconds, 3600);
+    }
+
+    #[test]
+    fn a_secret_can_stand_in_a_file() {
+        let mut secret = tempfile::NamedTempFile::new().unwrap();
+        writeln!(secret, "xoxb-from-file").unwrap();
+        let path = secret.path().to_str().unwrap();
+        let config = load("", &[("SLACK_BOT_TOKEN_FILE", path)]).unwrap();
+        assert_eq!(config.slack.bot_token.unwrap().expose_secret(), "xoxb-from-file");
+    }
+
+    #[test]
+    fn an_error_names_the_key_and_never_the_secret() {
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: [Case<'_>; 9] = [
+            ("slack:\n  chanels: [C0]\n", &[], &["chanels"]),
+            ("slak: {}\n", &[], &["slak"]),
+            (
+                "slack:\n  channels: ['#general']\n",
+                &[],
+                &["SLACK_CHANNEL_IDS", "#general", "C0123456789"],
+            ),
+            (
+                "",
+                &[("DISCORD_CHANNEL_IDS", "general")],
+                &["DISCORD_CHANNEL_IDS", "17 to 20 digits"],
+            ),
+            ("", &[("TELEGRAM_CHAT_IDS", "ops=")], &["TELEGRAM_CHAT_IDS", "-1001234567890"]),
+            ("", &[("SLACK_BOT_TOKEN", "xoxb canary")], &["SLACK_BOT_TOKEN", "white space"]),
+            (
+                "",
+                &[("SLACK_BOT_TOKEN_FILE", "/nowhere/token")],
+                &["SLACK_BOT_TOKEN_FILE", "/nowhere/token"],
+            ),
+            ("", &[("HERALD_ON_UNKNOWN", "maybe")], &["HERALD_ON_UNKNOWN", "resend", "hold"]),
+            ("slack:\n  bot_token: [canary]\n", &[], &["string"]),
+        ];
+        for (file, env, expected) in cases {
+            let error = load(file, env).unwrap_err().to_string();
+            for word in expected {
+                assert!(error.contains(word), "{error:?} should contain {word:?}");
+            }
+            assert!(!error.contains("canary"), "{error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+}

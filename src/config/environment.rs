@@ -1,0 +1,199 @@
+//! The environment variables: one table that is read, shown by `--help` and documented.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::{Config, ConfigError};
+use crate::delivery::OnUnknown;
+
+/// One variable.
+pub struct Variable {
+    /// Its name. For a secret, `NAME_FILE` names a file that holds it.
+    pub name: &'static str,
+    /// What it means, in one line.
+    pub meaning: &'static str,
+    set: Set,
+}
+
+/// What a variable's text becomes.
+enum Set {
+    Secret(fn(&mut Config) -> &mut Option<SecretString>),
+    List(fn(&mut Config) -> &mut Vec<String>),
+    Text(fn(&mut Config) -> &mut Option<String>),
+    Url(fn(&mut Config) -> &mut Option<Url>),
+    Address(fn(&mut Config) -> &mut Option<SocketAddr>),
+    Path(fn(&mut Config) -> &mut Option<PathBuf>),
+    Flag(fn(&mut Config) -> &mut bool),
+    OnUnknown,
+}
+
+/// Every variable that makes up a [`Config`], in the order in which they are shown.
+pub const VARIABLES: &[Variable] = &[
+    Variable {
+        name: "SLACK_BOT_TOKEN",
+        meaning: "xoxb-…; without it Slack is off",
+        set: Set::Secret(|c| &mut c.slack.bot_token),
+    },
+    Variable {
+        name: "SLACK_CHANNEL_IDS",
+        meaning: "channels that agents may post to: C0123456789,alerts=C9876543210; * for any",
+        set: Set::List(|c| &mut c.slack.channels),
+    },
+    Variable {
+        name: "SLACK_TEAM_ID",
+        meaning: "the workspace, for org-wide tokens only",
+        set: Set::Text(|c| &mut c.slack.team_id),
+    },
+    Variable {
+        name: "SLACK_API_URL",
+        meaning: "another base URL of the Web API (GovSlack, an egress proxy)",
+        set: Set::Url(|c| &mut c.slack.api_url),
+    },
+    Variable {
+        name: "DISCORD_BOT_TOKEN",
+        meaning: "without it Discord is off",
+        set: Set::Secret(|c| &mut c.discord.bot_token),
+    },
+    Variable {
+        name: "DISCORD_CHANNEL_IDS",
+        meaning: "channels that agents may post to, as for Slack",
+        set: Set::List(|c| &mut c.discord.channels),
+    },
+    Variable {
+        name: "DISCORD_API_URL",
+        meaning: "another base URL of the REST API",
+        set: Set::Url(|c| &mut c.discord.api_url),
+    },
+    Variable {
+        name: "TELEGRAM_BOT_TOKEN",
+        meaning: "without it Telegram is off",
+        set: Set::Secret(|c| &mut c.telegram.bot_token),
+    },
+    Variable {
+        name: "TELEGRAM_CHAT_IDS",
+        meaning: "chats that agents may post to: -100…, a user id, @channelname, ID/TOPIC for a forum topic",
+        set: Set::List(|c| &mut c.telegram.channels),
+    },
+    Variable {
+        name: "TELEGRAM_API_URL",
+        meaning: "another base URL of the Bot API (a Bot API server of your own)",
+        set: Set::Url(|c| &mut c.telegram.api_url),
+    },
+    Variable {
+        name: "HERALD_LISTEN",
+        meaning: "where `serve` listens [default: 127.0.0.1:3000]",
+        set: Set::Address(|c| &mut c.listen),
+    },
+    Variable {
+        name: "HERALD_DATA_DIR",
+        meaning: "where accepted messages are stored [default: $XDG_STATE_HOME/herald for `serve`]",
+        set: Set::Path(|c| &mut c.data_dir),
+    },
+    Variable {
+        name: "HERALD_TOKEN",
+        meaning: "the bearer token that /mcp asks for (a leading `Bearer ` is ignored)",
+        set: Set::Secret(|c| &mut c.mcp.token),
+    },
+    Variable {
+        name: "HERALD_ALLOW_ANONYMOUS",
+        meaning: "serve /mcp beyond loopback without a token [default: false]",
+        set: Set::Flag(|c| &mut c.mcp.allow_anonymous),
+    },
+    Variable {
+        name: "HERALD_ALLOWED_HOSTS",
+        meaning: "Host headers to accept [default: loopback names on loopback, any elsewhere]",
+        set: Set::List(|c| &mut c.mcp.allowed_hosts),
+    },
+    Variable {
+        name: "HERALD_ALLOWED_ORIGINS",
+        meaning: "Origin headers to accept [default: loopback names on loopback, none elsewhere]",
+        set: Set::List(|c| &mut c.mcp.allowed_origins),
+    },
+    Variable {
+        name: "HERALD_ON_UNKNOWN",
+        meaning: "a send whose outcome nobody knows: resend, hold [default: resend]",
+        set: Set::OnUnknown,
+    },
+];
+
+/// Puts what the environment says on top of `config`. An empty variable counts as unset.
+pub(super) fn apply(
+    config: &mut Config,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), ConfigError> {
+    let env = |name: &str| {
+        env(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    };
+    for Variable { name, set, .. } in VARIABLES {
+        let value = match set {
+            Set::Secret(_) => secret(name, &env)?,
+            _ => env(name),
+        };
+        let Some(value) = value else { continue };
+        let shape = |shape: &str| ConfigError::setting(*name, format!("`{value}` is not {shape}"));
+        match set {
+            Set::Secret(field) => *field(config) = Some(SecretString::from(value)),
+            Set::List(field) => {
+                *field(config) = value
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|entry| !entry.is_empty())
+                    .map(str::to_owned)
+                    .collect();
+            }
+            Set::Text(field) => *field(config) = Some(value),
+            Set::Url(field) => {
+                let url = Url::parse(&value).ok().filter(|url| url.has_host());
+                *field(config) = Some(url.ok_or_else(|| shape("a URL: write https://host/path"))?);
+            }
+            Set::Address(field) => {
+                let address = value.parse();
+                *field(config) =
+                    Some(address.map_err(|_| shape("an address: write 127.0.0.1:3000"))?);
+            }
+            Set::Path(field) => *field(config) = Some(PathBuf::from(value)),
+            Set::Flag(field) => {
+                *field(config) = match value.to_ascii_lowercase().as_str() {
+                    "true" | "1" | "yes" | "on" => true,
+                    "false" | "0" | "no" | "off" => false,
+                    _ => return Err(shape("true or false")),
+                }
+            }
+            Set::OnUnknown => {
+                config.delivery.on_unknown = match value.as_str() {
+                    "resend" => OnUnknown::Resend,
+                    "hold" => OnUnknown::Hold,
+                    _ => return Err(shape("resend or hold")),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A secret from its variable, or from the file that `NAME_FILE` names.
+fn secret(name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<String>, ConfigError> {
+    let file_variable = format!("{name}_FILE");
+    let (value, file) = (env(name), env(&file_variable));
+    match (value, file) {
+        (Some(_), Some(_)) => Err(ConfigError::setting(
+            name,
+            format!("set either {name} or {file_variable}, not both"),
+        )),
+        (value, None) => Ok(value),
+        (None, Some(file)) => {
+            let unreadable = |error: std::io::Error| {
+                ConfigError::setting(&*file_variable, format!("{file} cannot be read: {error}"))
+            };
+            let text = std::fs::read_to_string(&file).map_err(unreadable)?;
+            let secret = text.trim();
+            if secret.is_empty() {
+                return Err(ConfigError::setting(file_variable, format!("{file} is empty")));
+            }
+            Ok(Some(secret.to_owned()))
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The one integration-test binary: Herald in the sandbox's world, over real sockets.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should stop"
+)]
+
+mod architecture;
+mod commands;
+mod durability;
+mod refusals;
+mod secrets;
+mod sending;
+mod world;
