@@ -23,7 +23,7 @@ use crate::model::{
     Placement, PlatformKind, Reason, Receipt, Step, Submission,
 };
 use crate::platform::Platform;
-use crate::policy::{AllowList, Denied, Policy};
+use crate::policy::{AllowList, Denied, Policy, Route};
 use crate::render::{self, RenderError};
 use crate::store::{Enqueued, NewDelivery, Outbox, StoreError};
 
@@ -157,8 +157,8 @@ impl Notifier {
     ) -> Result<Receipt, SubmitError> {
         let give_up = Instant::now() + self.settings.wait;
         let platform = self.platform(submission.platform)?;
-        let (channel, placement) = self.destination(client, platform, &submission).await?;
-        self.policy.authorize(client, &channel)?;
+        let (route, placement) = self.destination(client, platform, &submission).await?;
+        let channel = route.channel().clone();
         platform.check(&placement).map_err(SubmitError::Argument)?;
         let (parts, warnings) = rendered(platform.as_ref(), &submission.text)?;
         let id = DeliveryId::new(self.clock.now());
@@ -246,18 +246,18 @@ impl Notifier {
         delivery.filter(|delivery| delivery.client == *client).ok_or_else(unknown)
     }
 
-    /// The allowed channel that a submission goes to: the one it names, or the one whose thread it names.
+    /// The route that a submission takes: to the channel it names, or to the one whose thread it names.
     async fn destination(
         &self,
         client: &ClientName,
         platform: &Arc<dyn Platform>,
         submission: &Submission,
-    ) -> Result<(ChannelId, Placement), SubmitError> {
+    ) -> Result<(Route, Placement), SubmitError> {
         let named = self.policy.resolve(client, submission.platform, &submission.channel)?;
         let mut placement = submission.placement.clone();
         // A listed channel is posted to as it is; only for others is it worth asking whose thread they are.
         let denied = match self.policy.authorize(client, &named) {
-            Ok(_) => return Ok((named, placement)),
+            Ok(route) => return Ok((route, placement)),
             Err(denied) => denied,
         };
         if self.policy.allowed(client, submission.platform).listed().is_empty() {
@@ -265,9 +265,10 @@ impl Notifier {
         }
         let parent = self.directory.parent(platform, &named);
         match tokio::time::timeout(ASKING, parent).await {
-            Ok(Ok(Some(parent))) if self.policy.authorize(client, &parent).is_ok() => {
+            Ok(Ok(Some(parent))) => {
+                let route = self.policy.authorize(client, &parent).map_err(|_| denied)?;
                 placement.thread = Some(named.id().to_owned());
-                Ok((parent, placement))
+                Ok((route, placement))
             }
             // No answer is no denial.
             Ok(Err(failure)) if failure.disposition != Disposition::GiveUp => {

@@ -161,13 +161,14 @@ fn failed(
         delivery.warnings.push(format!("the message stands outside a thread: {hint}"));
         return next_step(delivery, now);
     }
-    delivery.reason = Some(reason);
-    delivery.hint = Some(hint.clone());
     if let Some(hold) = hold {
+        delivery.reason = Some(reason);
+        delivery.hint = Some(hint);
         delivery.state = DeliveryState::Queued;
         return Settled { delivery, hold: Some(hold), thread: None };
     }
     if disposition == Disposition::Ambiguous {
+        delivery.reason = Some(reason);
         delivery.hint = Some(
             "it may have arrived: the connection ended before the platform confirmed it. Do not send it again; \
              look in the channel"

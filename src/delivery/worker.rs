@@ -117,11 +117,11 @@ impl Worker {
     /// # Errors
     /// When the store cannot be used; nothing is lost, the leases run out.
     pub async fn tick(&self) -> Result<TickReport, StoreError> {
-        let platforms = self.inner.platforms.keys();
-        let claims = try_join_all(platforms.map(|platform| self.claim(*platform, MOST_IN_FLIGHT)));
-        let claims: Vec<_> = claims.await?.into_iter().flatten().collect();
+        let claims = self.claim(|_| MOST_IN_FLIGHT).await?;
         let claimed = claims.len();
-        let results = join_all(claims.into_iter().map(|claim| self.inner.attempt(claim))).await;
+        let attempts =
+            claims.into_iter().map(|(platform, claim)| self.inner.attempt(platform, claim));
+        let results = join_all(attempts).await;
         let recorded = results.into_iter().filter(|recorded| *recorded).count();
         Ok(TickReport { claimed, recorded })
     }
@@ -150,16 +150,12 @@ impl Worker {
 
     /// Starts what is due, as far as there is room; returns how long nothing else will be.
     async fn send_what_is_due(&self, in_flight: &mut InFlight) -> Result<Duration, StoreError> {
-        // Asked at once, so that the store can commit them together.
-        let claims = self.inner.platforms.keys().map(|platform| {
-            self.claim(*platform, MOST_IN_FLIGHT.saturating_sub(in_flight.on(*platform)))
-        });
-        for claim in try_join_all(claims).await?.into_iter().flatten() {
-            let (inner, platform) = (Arc::clone(&self.inner), claim.delivery.channel.platform());
-            in_flight.start(platform, async move { inner.attempt(claim).await });
+        for (platform, claim) in self.claim(|kind| in_flight.room_for(kind)).await? {
+            let inner = Arc::clone(&self.inner);
+            in_flight.start(platform.kind(), async move { inner.attempt(platform, claim).await });
         }
-        let room = |platform: &&PlatformKind| in_flight.on(**platform) < MOST_IN_FLIGHT;
-        let with_room: Vec<_> = self.inner.platforms.keys().filter(room).copied().collect();
+        let kinds = self.inner.platforms.keys().copied();
+        let with_room: Vec<_> = kinds.filter(|kind| in_flight.room_for(*kind) > 0).collect();
         // Where there is no room, only a finished attempt changes anything.
         let due = self.inner.outbox.next_due(&self.inner.claimant, &with_room).await?;
         // At least a moment: a lane that is due but cannot be claimed must not spin.
@@ -168,13 +164,23 @@ impl Worker {
         }))
     }
 
-    async fn claim(&self, platform: PlatformKind, most: usize) -> Result<Vec<Claim>, StoreError> {
-        if most == 0 {
-            return Ok(Vec::new());
-        }
-        let most = u32::try_from(most).unwrap_or(u32::MAX);
-        let now = self.inner.clock.now();
-        self.inner.outbox.claim(&self.inner.claimant, platform, now, most).await
+    /// Claims what is due on every platform, as far as there is `room`, each with the platform that sends it.
+    async fn claim(
+        &self,
+        room: impl Fn(PlatformKind) -> usize,
+    ) -> Result<Vec<(Arc<dyn Platform>, Claim)>, StoreError> {
+        let Inner { outbox, claimant, clock, platforms, .. } = &*self.inner;
+        let with_room = platforms.values().filter_map(|platform| {
+            let most = u32::try_from(room(platform.kind())).unwrap_or(u32::MAX);
+            (most > 0).then_some((platform, most))
+        });
+        let claims = with_room.map(|(platform, most)| async move {
+            let claims = outbox.claim(claimant, platform.kind(), clock.now(), most).await?;
+            let sent_by = |claim| (Arc::clone(platform), claim);
+            Ok::<Vec<_>, StoreError>(claims.into_iter().map(sent_by).collect())
+        });
+        // Asked at once, so that the store can commit them together.
+        Ok(try_join_all(claims).await?.into_iter().flatten().collect())
     }
 }
 
@@ -186,8 +192,9 @@ struct InFlight {
 }
 
 impl InFlight {
-    fn on(&self, platform: PlatformKind) -> usize {
-        self.count.get(&platform).copied().unwrap_or_default()
+    /// How many more attempts fit.
+    fn room_for(&self, platform: PlatformKind) -> usize {
+        MOST_IN_FLIGHT.saturating_sub(self.count.get(&platform).copied().unwrap_or_default())
     }
 
     fn start(
@@ -217,10 +224,10 @@ impl InFlight {
 
 impl Inner {
     /// Does the current step of a claimed delivery, and records the result; false if it could not be recorded.
-    async fn attempt(&self, claim: Claim) -> bool {
+    async fn attempt(&self, platform: Arc<dyn Platform>, claim: Claim) -> bool {
         let id = claim.delivery.id;
         let epoch = claim.epoch;
-        let settled = self.send(claim).await;
+        let settled = self.send(platform.as_ref(), claim).await;
         let delivery = &settled.delivery;
         // While the store is away the result waits, for as long as the lease keeps others from this lane.
         for pause in [0, 100, 400, 1_600, 3_200] {
@@ -247,14 +254,9 @@ impl Inner {
         false
     }
 
-    async fn send(&self, claim: Claim) -> Settled {
+    async fn send(&self, platform: &dyn Platform, claim: Claim) -> Settled {
         let Claim { mut delivery, interrupted, thread, .. } = claim;
         let now = self.clock.now();
-        let kind = delivery.channel.platform();
-        let Some(platform) = self.platforms.get(&kind) else {
-            let hint = format!("{} is not configured any more", kind.title());
-            return give_up(delivery, Reason::Denied, hint, now);
-        };
         if delivery.deadline <= now && !interrupted {
             let hint = match &delivery.hint {
                 Some(hint) => {

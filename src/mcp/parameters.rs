@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::model::{Placement, PlatformKind, Submission};
+use crate::notifier::MOST_TEXT_CHARACTERS;
 use crate::policy::Allowed;
 
 /// Arguments of `send_message_to_slack`.
@@ -19,7 +20,7 @@ pub(super) struct SendToSlack {
     channel_id: String,
     /// The message, in Markdown: headings, bold, lists, tables, quotes, links and fenced code all show. A long one is
     /// split. @channel, @here and @everyone do not notify anybody.
-    #[schemars(length(min = 1, max = 100_000))]
+    #[schemars(length(min = 1, max = MOST_TEXT_CHARACTERS))]
     text: String,
     /// To reply in a thread: the `ts` of its first message, such as 1712345678.123456 (what `message_ids` holds).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,7 +49,7 @@ pub(super) struct SendToDiscord {
     channel_id: String,
     /// The message, in Markdown: headings, bold, lists, quotes, links and fenced code show; a table becomes a code block.
     /// A long one is split. @everyone and @here do not notify anybody.
-    #[schemars(length(min = 1, max = 100_000))]
+    #[schemars(length(min = 1, max = MOST_TEXT_CHARACTERS))]
     text: String,
     /// The ID of the message to reply to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +74,7 @@ pub(super) struct SendToTelegram {
     chat_id: String,
     /// The message, in Markdown: bold, lists, quotes, links and fenced code show; a heading becomes bold, a table a code
     /// block. A long one is split.
-    #[schemars(length(min = 1, max = 100_000))]
+    #[schemars(length(min = 1, max = MOST_TEXT_CHARACTERS))]
     text: String,
     /// The forum topic to post in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,7 +106,7 @@ pub(super) struct UpdateMessage {
     #[schemars(length(min = 1, max = 64))]
     pub(super) delivery_id: String,
     /// What the message says from now on, in Markdown.
-    #[schemars(length(min = 1, max = 100_000))]
+    #[schemars(length(min = 1, max = MOST_TEXT_CHARACTERS))]
     pub(super) text: String,
 }
 

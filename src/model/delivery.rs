@@ -261,6 +261,24 @@ impl Delivery {
         self.finished_at = Some(now);
     }
 
+    /// Somebody does not want it sent any more.
+    pub fn call_off(&mut self, reason: Reason, hint: String, now: Timestamp) {
+        match self.state {
+            DeliveryState::Delivered | DeliveryState::Failed => {}
+            // What is under way cannot be called back, but nothing follows it.
+            DeliveryState::Sending => self.deadline = now,
+            DeliveryState::Queued if reason != Reason::Discarded => {
+                self.abandon(reason, hint, now);
+            }
+            DeliveryState::Queued | DeliveryState::Unknown => {
+                self.state = DeliveryState::Failed;
+                self.reason = Some(reason);
+                self.hint = Some(hint);
+                self.finished_at = Some(now);
+            }
+        }
+    }
+
     /// What its caller is told at `now`.
     #[must_use]
     pub fn receipt(&self, now: Timestamp, deduplicated: bool) -> Receipt {

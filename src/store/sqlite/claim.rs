@@ -50,8 +50,9 @@ pub(super) async fn claim(
             }
             Err(error) => return Err(error),
         };
-        if !take_turn(db, who, &head, now).await? {
-            continue;
+        // They all share the bot: where one has to wait, the others do too.
+        if !take_turn(db, who, platform, now).await? {
+            break;
         }
         let pace = Pace { interval_ms: row.try_get("interval_ms")?, burst: row.try_get("burst")? };
         let (tat, not_before) = next_turn(pace, row.try_get("tat")?, now);
@@ -149,10 +150,9 @@ async fn start(
 async fn take_turn(
     db: &mut SqliteConnection,
     who: &Claimant,
-    head: &Delivery,
+    platform: PlatformKind,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let platform = head.channel.platform();
     let row = sqlx::query("SELECT not_before, tat FROM credentials WHERE platform = ?1")
         .bind(platform.as_str())
         .fetch_optional(&mut *db)

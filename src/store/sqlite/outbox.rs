@@ -165,20 +165,7 @@ impl Outbox for Sqlite {
                     let Some(mut delivery) = by_id(db, id).await? else {
                         return Ok(None);
                     };
-                    match delivery.state {
-                        DeliveryState::Delivered | DeliveryState::Failed => {}
-                        // What is under way cannot be called back, but nothing follows it.
-                        DeliveryState::Sending => delivery.deadline = now,
-                        DeliveryState::Queued if reason != Reason::Discarded => {
-                            delivery.abandon(reason, hint, now);
-                        }
-                        DeliveryState::Queued | DeliveryState::Unknown => {
-                            delivery.state = DeliveryState::Failed;
-                            delivery.reason = Some(reason);
-                            delivery.hint = Some(hint);
-                            delivery.finished_at = Some(now);
-                        }
-                    }
+                    delivery.call_off(reason, hint, now);
                     save(db, &delivery).await?;
                     Ok(Some(delivery))
                 })
