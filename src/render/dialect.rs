@@ -94,6 +94,11 @@ pub trait Dialect {
     /// What stands before the first line of a list item, and by how many spaces the others are indented.
     fn item(&self, marker: Marker, task: Option<bool>) -> (String, usize);
 
+    /// Whether the box of a task is markup that only a paragraph can follow on its line.
+    fn box_takes_line(&self) -> bool {
+        false
+    }
+
     /// How tables are shown.
     fn table(&self) -> TableForm {
         TableForm::Aligned

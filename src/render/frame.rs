@@ -49,6 +49,17 @@ struct Prefix {
     /// Of a blank line before the block.
     blank: String,
     marked: bool,
+    /// `first` ends with a task's box, behind which only a paragraph can stand.
+    boxed: bool,
+}
+
+impl Prefix {
+    fn end_box(&mut self) {
+        if std::mem::take(&mut self.boxed) {
+            self.first.push('\n');
+            self.first.push_str(&self.rest);
+        }
+    }
 }
 
 fn prefix(dialect: &dyn Dialect, piece: Piece<'_>, scene: Scene<'_>) -> Prefix {
@@ -59,11 +70,13 @@ fn prefix(dialect: &dyn Dialect, piece: Piece<'_>, scene: Scene<'_>) -> Prefix {
         quotes: String::new(),
         blank: String::new(),
         marked: false,
+        boxed: false,
     };
     for (i, container) in piece.block.within.iter().enumerate() {
         if i == kept {
             prefix.blank.clone_from(&prefix.rest);
         }
+        prefix.end_box();
         match *container {
             Container::Quote => {
                 for part in [&mut prefix.first, &mut prefix.rest, &mut prefix.quotes] {
@@ -76,6 +89,7 @@ fn prefix(dialect: &dyn Dialect, piece: Piece<'_>, scene: Scene<'_>) -> Prefix {
                     prefix.marked = true;
                     prefix.first.push_str(&mark);
                     prefix.rest.push_str(&" ".repeat(indent));
+                    prefix.boxed = task.is_some() && dialect.box_takes_line();
                 } else if scene.live.get(i).is_some_and(|live| *live) {
                     // An item that began in an earlier part has no line here to be indented under.
                     let indent = " ".repeat(indent);
@@ -84,6 +98,9 @@ fn prefix(dialect: &dyn Dialect, piece: Piece<'_>, scene: Scene<'_>) -> Prefix {
                 }
             }
         }
+    }
+    if !matches!(piece.block.content, Content::Paragraph(_)) {
+        prefix.end_box();
     }
     if kept == piece.block.within.len() {
         prefix.blank.clone_from(&prefix.rest);

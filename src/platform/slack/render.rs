@@ -138,6 +138,10 @@ impl Dialect for StandardMarkdown {
         (text, indent)
     }
 
+    fn box_takes_line(&self) -> bool {
+        true
+    }
+
     fn table(&self) -> TableForm {
         TableForm::Native
     }
@@ -451,6 +455,16 @@ mod tests {
             // Far below a second on an idle machine; anything quadratic takes minutes.
             assert!(start.elapsed().as_secs() < 5, "{what}: {:?}", start.elapsed());
         }
+    }
+
+    #[test]
+    fn a_block_in_a_task_begins_below_its_box() {
+        for markdown in
+            ["- [ ] \n    # *", "- [x] \n  > a", "- [ ] \n  - b", "- [ ] \n  ```\n  c\n  ```"]
+        {
+            check(markdown).unwrap();
+        }
+        assert_eq!(body("- [ ] \n  # Release"), "- [ ] \n  # Release");
     }
 
     proptest! {
