@@ -14,8 +14,8 @@ use serde::Deserialize;
 pub use environment::{VARIABLES, Variable};
 
 use crate::delivery::OnUnknown;
-use crate::model::PlatformKind;
-use crate::policy::{AllowList, InvalidAllowList, Policy};
+use crate::model::{ChannelId, PlatformKind};
+use crate::policy::{Access, AllowList, InvalidAllowList, Policy, Users};
 use crate::{mcp, platform};
 
 /// Herald's settings.
@@ -162,7 +162,29 @@ impl Config {
             };
             list.map(|list| (platform, list)).map_err(named)
         });
-        Ok(Policy::new(parsed.collect::<Result<BTreeMap<_, _>, _>>()?))
+        let policy = Policy::new(parsed.collect::<Result<BTreeMap<_, _>, _>>()?);
+        Ok(policy.with_access(self.access()?))
+    }
+
+    /// Who may talk to the agent.
+    fn access(&self) -> Result<Access, ConfigError> {
+        let mut access = Access::default();
+        for (platform, key, entries) in [
+            (PlatformKind::Slack, "SLACK_ALLOWED_USERS", &self.slack.allowed_users),
+            (PlatformKind::Discord, "DISCORD_ALLOWED_USERS", &self.discord.allowed_users),
+            (PlatformKind::Telegram, "TELEGRAM_ALLOWED_USERS", &self.telegram.allowed_users),
+        ] {
+            let users = Users::parse(platform, entries).map_err(|error| {
+                ConfigError::setting(format!("{key} ({platform}.allowed_users)"), error)
+            })?;
+            access = access.users(platform, users);
+        }
+        let listen_in = self.discord.listen_in.iter();
+        let listen_in = listen_in.map(|id| ChannelId::new(PlatformKind::Discord, id));
+        let listen_in = listen_in.collect::<Result<Vec<_>, _>>().map_err(|error| {
+            ConfigError::setting("DISCORD_CHANNEL_ONLY (discord.listen_in)", error)
+        })?;
+        Ok(access.only_in(PlatformKind::Discord, listen_in))
     }
 
     /// Every secret, so that no output shows one.
@@ -174,6 +196,8 @@ impl Config {
     fn tokens(&self) -> Vec<(&'static str, &SecretString)> {
         [
             ("SLACK_BOT_TOKEN", &self.slack.bot_token),
+            ("SLACK_APP_TOKEN", &self.slack.app_token),
+            ("SLACK_SIGNING_SECRET", &self.slack.signing_secret),
             ("DISCORD_BOT_TOKEN", &self.discord.bot_token),
             ("TELEGRAM_BOT_TOKEN", &self.telegram.bot_token),
             ("HERALD_TOKEN", &self.mcp.token),

@@ -4,7 +4,10 @@
 //! Nothing here sends; nothing is accepted before it is stored.
 
 mod directory;
+mod reply;
 mod steps;
+
+pub use reply::{BOT, Content, Reply, Show};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

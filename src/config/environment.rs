@@ -53,6 +53,26 @@ pub const VARIABLES: &[Variable] = &[
         set: Set::Url(|c| &mut c.slack.api_url),
     },
     Variable {
+        name: "SLACK_APP_TOKEN",
+        meaning: "xapp-…: the bot listens by Socket Mode",
+        set: Set::Secret(|c| &mut c.slack.app_token),
+    },
+    Variable {
+        name: "SLACK_SIGNING_SECRET",
+        meaning: "the bot listens at /slack/events and checks signatures with it",
+        set: Set::Secret(|c| &mut c.slack.signing_secret),
+    },
+    Variable {
+        name: "SLACK_COMMAND",
+        meaning: "the slash command that talks to the agent [default: /mykagent]",
+        set: Set::Text(|c| &mut c.slack.command),
+    },
+    Variable {
+        name: "SLACK_ALLOWED_USERS",
+        meaning: "who may talk to the agent: user IDs, * for everyone [default: the workspace's members]",
+        set: Set::List(|c| &mut c.slack.allowed_users),
+    },
+    Variable {
         name: "DISCORD_BOT_TOKEN",
         meaning: "without it Discord is off",
         set: Set::Secret(|c| &mut c.discord.bot_token),
@@ -68,6 +88,21 @@ pub const VARIABLES: &[Variable] = &[
         set: Set::Url(|c| &mut c.discord.api_url),
     },
     Variable {
+        name: "DISCORD_CHANNEL_ONLY",
+        meaning: "channels the bot listens in [default: all it sees]",
+        set: Set::List(|c| &mut c.discord.listen_in),
+    },
+    Variable {
+        name: "DISCORD_MENTION_ONLY",
+        meaning: "answer only when mentioned [default: false]",
+        set: Set::Flag(|c| &mut c.discord.mention_only),
+    },
+    Variable {
+        name: "DISCORD_ALLOWED_USERS",
+        meaning: "as for Slack [default: whoever writes where the bot listens]",
+        set: Set::List(|c| &mut c.discord.allowed_users),
+    },
+    Variable {
         name: "TELEGRAM_BOT_TOKEN",
         meaning: "without it Telegram is off",
         set: Set::Secret(|c| &mut c.telegram.bot_token),
@@ -81,6 +116,16 @@ pub const VARIABLES: &[Variable] = &[
         name: "TELEGRAM_API_URL",
         meaning: "another base URL of the Bot API (a Bot API server of your own)",
         set: Set::Url(|c| &mut c.telegram.api_url),
+    },
+    Variable {
+        name: "TELEGRAM_ALLOWED_USERS",
+        meaning: "as for Slack [default: nobody]",
+        set: Set::List(|c| &mut c.telegram.allowed_users),
+    },
+    Variable {
+        name: "TELEGRAM_DROP_PENDING_UPDATES",
+        meaning: "throw away what was written while no bot listened [default: false]",
+        set: Set::Flag(|c| &mut c.telegram.drop_pending_updates),
     },
     Variable {
         name: "HERALD_LISTEN",

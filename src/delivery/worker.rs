@@ -267,9 +267,23 @@ impl Inner {
             return give_up(delivery, Reason::Expired, hint, now);
         }
         // The rules may have changed while it was queued.
-        let route = match self.policy.authorize(&delivery.client, &delivery.channel) {
-            Ok(route) => route,
-            Err(denied) => return give_up(delivery, Reason::Denied, denied.to_string(), now),
+        let authorized = match &delivery.invitation {
+            Some(invitation) => self
+                .policy
+                .reply(&delivery.client, invitation)
+                .map_err(|unwelcome| unwelcome.to_string()),
+            None => self
+                .policy
+                .authorize(&delivery.client, &delivery.channel)
+                .map_err(|denied| denied.to_string()),
+        };
+        let route = match authorized {
+            Ok(route) if *route.channel() == delivery.channel => route,
+            Ok(_) => {
+                let hint = "the answer was meant for another channel".to_owned();
+                return give_up(delivery, Reason::Denied, hint, now);
+            }
+            Err(why) => return give_up(delivery, Reason::Denied, why, now),
         };
         if let Some(thread) = thread
             && delivery.messages.is_empty()

@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use super::{OnUnknown, Settings, Worker};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::model::{
-    Action, ChannelId, ChannelInfo, ClientName, Delivery, DeliveryId, DeliveryState, Disposition,
-    Failure, Identity, Part, Placement, PlatformKind, Reason, Scope, Step, TextPart,
+    Action, Attachment, ChannelId, ChannelInfo, ClientName, Delivery, DeliveryId, DeliveryState,
+    Disposition, Failure, Identity, Part, Placement, PlatformKind, Reason, Scope, Step, TextPart,
 };
-use crate::platform::{Capabilities, Pace, Platform, Sent};
+use crate::platform::{Capabilities, Pace, Platform, Sent, Signal};
 use crate::policy::{AllowList, Policy, Route};
 use crate::render::{Document, RenderError};
 use crate::store::sqlite::Sqlite;
@@ -144,6 +144,14 @@ impl Platform for Scripted {
             }
         }
     }
+    async fn signal(&self, _: &Route, _: &Placement, _: &Signal) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn fetch(&self, _: &Attachment, _: usize) -> Result<Vec<u8>, Failure> {
+        Ok(Vec::new())
+    }
+
     async fn describe(&self, _: &ChannelId) -> Result<ChannelInfo, Failure> {
         Err(Failure::give_up(Reason::Internal, ""))
     }

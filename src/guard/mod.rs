@@ -38,7 +38,7 @@ pub fn document(document: &mut Document, platform: PlatformKind) -> Vec<String> 
 pub fn parts(parts: &mut [Part], platform: PlatformKind) -> Vec<String> {
     let mut warnings = Warnings::default();
     for part in parts {
-        let Part::Text(text) = part;
+        let Some(text) = part.text_mut() else { continue };
         for text in [&mut text.body, &mut text.plain] {
             let hits = find(text, platform);
             replace(text, &hits, |sign| wide(sign).to_string());
@@ -91,12 +91,7 @@ pub(crate) fn rehearse(
     let rendered = render(&read).map(|texts| {
         let mut finished: Vec<Part> = texts.into_iter().map(Part::Text).collect();
         parts(&mut finished, platform);
-        finished
-            .into_iter()
-            .map(|part| match part {
-                Part::Text(text) => text,
-            })
-            .collect()
+        finished.into_iter().filter_map(|part| part.text().cloned()).collect()
     });
     (read, rendered)
 }
@@ -189,7 +184,7 @@ mod tests {
                 "{body} is a mention to begin with"
             );
             assert!(!parts(&mut finished, platform).is_empty(), "{body}");
-            let Part::Text(text) = &finished[0];
+            let text = finished[0].text().unwrap();
             assert!(!has_active_mention(&text.body, platform), "{}", text.body);
             assert!(!has_active_mention(&text.plain, platform), "{}", text.plain);
             assert!(text.body.chars().count() <= body.chars().count());

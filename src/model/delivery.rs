@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{ChannelId, ClientName, Part, Placement, PlatformKind, Reason};
+use super::{ChannelId, ClientName, Invitation, Part, Placement, PlatformKind, Reason};
 use crate::clock::Timestamp;
 
 /// A delivery's name: a UUID, version 7, so that it sorts by time.
@@ -162,7 +162,10 @@ pub struct Delivery {
     /// Where to.
     pub channel: ChannelId,
     /// Where in the channel; filled in once a thread key is resolved.
+    #[serde(serialize_with = "without_secret")]
     pub placement: Placement,
+    /// Whom it answers, where the bot answers: it may then go where nobody may post.
+    pub invitation: Option<Invitation>,
     /// The agent's word for the thread.
     pub thread_key: Option<String>,
     /// The delivery whose messages this one edits.
@@ -215,6 +218,7 @@ impl Delivery {
             client,
             channel,
             placement: Placement::default(),
+            invitation: None,
             thread_key: None,
             edits: None,
             steps,
@@ -359,6 +363,11 @@ pub struct Receipt {
     pub hint: Option<String>,
     /// What was changed about the text.
     pub warnings: Vec<String>,
+}
+
+/// A response URL is for the store alone.
+fn without_secret<S: serde::Serializer>(placement: &Placement, to: S) -> Result<S::Ok, S::Error> {
+    Placement { respond: None, ..placement.clone() }.serialize(to)
 }
 
 /// Strict validators know no `uint64`.

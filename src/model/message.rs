@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::PlatformKind;
+use super::{PlatformKind, ResponseUrl};
 
 /// Who calls the MCP server, known from its bearer token; `anonymous` where the operator allowed that.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Placement {
     /// Telegram, Discord: without a sound.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silent: bool,
+    /// Slack: where to answer if the bot is no member of the channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub respond: Option<ResponseUrl>,
 }
 
 /// What a caller asks to have sent.
@@ -72,6 +75,81 @@ pub struct Submission {
 pub enum Part {
     /// Text.
     Text(TextPart),
+    /// Text with buttons below it. Editing it into a [`Part::Text`] takes the buttons away.
+    Card(CardPart),
+    /// A file.
+    File(FilePart),
+}
+
+impl Part {
+    /// The text of it; a file has none.
+    #[must_use]
+    pub const fn text(&self) -> Option<&TextPart> {
+        match self {
+            Self::Text(text) | Self::Card(CardPart { text, .. }) => Some(text),
+            Self::File(_) => None,
+        }
+    }
+
+    /// Likewise.
+    pub const fn text_mut(&mut self) -> Option<&mut TextPart> {
+        match self {
+            Self::Text(text) | Self::Card(CardPart { text, .. }) => Some(text),
+            Self::File(_) => None,
+        }
+    }
+}
+
+/// Text with buttons.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CardPart {
+    /// What stands above the buttons.
+    pub text: TextPart,
+    /// The buttons: at most 5 rows of at most 5 (Discord's limit, the smallest).
+    pub rows: Vec<Vec<Button>>,
+}
+
+/// A button.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Button {
+    /// What comes back when it is pressed: opaque, at most 64 bytes (Telegram's limit) of letters, digits, `-`, `_`.
+    pub key: String,
+    /// What people read on it: plain text, at most 75 characters (Slack's limit).
+    pub label: String,
+    /// How it looks.
+    #[serde(default)]
+    pub style: ButtonStyle,
+}
+
+/// How a button looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ButtonStyle {
+    /// Like any other.
+    #[default]
+    Plain,
+    /// Green: go ahead.
+    Good,
+    /// Red: stop.
+    Danger,
+}
+
+/// A file to upload. At most 8 MB.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePart {
+    /// Its name: no path, no control characters.
+    pub name: String,
+    /// Its media type.
+    pub mime: String,
+    /// What is in it, in base64.
+    pub base64: String,
+}
+
+impl fmt::Debug for FilePart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FilePart { name, mime, base64 } = self;
+        write!(f, "FilePart({name:?}, {mime:?}, {} characters of base64)", base64.len())
+    }
 }
 
 /// Rendered text.

@@ -3,6 +3,7 @@
 mod channel;
 mod delivery;
 mod failure;
+mod inbound;
 mod message;
 
 pub use channel::{ChannelId, ChannelInfo, ChannelKind, InvalidChannel, PlatformKind};
@@ -10,4 +11,8 @@ pub use delivery::{
     Action, Delivery, DeliveryId, DeliveryState, MessageRef, Receipt, Status, Step,
 };
 pub use failure::{Disposition, Failure, Reason, Scope};
-pub use message::{ClientName, Identity, Part, Placement, Submission, TextPart};
+pub use inbound::{Attachment, Event, Invitation, Occurrence, Person, ResponseUrl, Visit};
+pub use message::{
+    Button, ButtonStyle, CardPart, ClientName, FilePart, Identity, Part, Placement, Submission,
+    TextPart,
+};

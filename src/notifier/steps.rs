@@ -14,6 +14,19 @@ pub(super) fn send(id: DeliveryId, parts: Vec<Part>, thread: Option<String>) -> 
     numbered(id, actions)
 }
 
+/// Sends `parts` in order; the first one takes the place of `replaces`, if there is such a message.
+pub(super) fn reply(id: DeliveryId, parts: Vec<Part>, replaces: Option<MessageRef>) -> Vec<Step> {
+    let mut replaces = replaces;
+    let actions = parts.into_iter().map(|part| match (&part, replaces.take()) {
+        // A text cannot become a file.
+        (Part::File(_), _) | (_, None) => Action::Send { part },
+        (_, Some(MessageRef { id: message_id, thread })) => {
+            Action::Edit { message_id, thread, part }
+        }
+    });
+    numbered(id, actions.collect())
+}
+
 /// Puts `parts` in place of `messages`; messages that are left over are deleted.
 pub(super) fn edit(id: DeliveryId, messages: &[MessageRef], parts: Vec<Part>) -> Vec<Step> {
     let mut parts = parts.into_iter();

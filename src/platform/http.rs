@@ -134,6 +134,8 @@ impl fmt::Debug for Answer {
 #[derive(Clone)]
 pub struct HttpClient {
     client: reqwest::Client,
+    /// For connections that become WebSockets: HTTP/1.1 alone, and no end to them.
+    upgrading: reqwest::Client,
     body_limit: usize,
     total_timeout: Duration,
 }
@@ -151,23 +153,37 @@ impl HttpClient {
     /// When the CA bundle cannot be used, or there are no certificate authorities at all.
     pub fn new(settings: &Settings) -> Result<Self, SetupError> {
         install_crypto_provider();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .connect_timeout(settings.connect_timeout)
-            .timeout(settings.total_timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .tcp_nodelay(true)
-            .pool_idle_timeout(Duration::from_secs(90));
-        if !settings.proxy_from_environment {
-            builder = builder.no_proxy();
-        }
-        if let Some(path) = &settings.ca_bundle {
-            builder = builder.tls_certs_merge(certificates(path)?);
-        }
+        let authorities = match &settings.ca_bundle {
+            Some(path) => certificates(path)?,
+            None => Vec::new(),
+        };
+        let builder = || {
+            let mut builder = reqwest::Client::builder()
+                .user_agent(USER_AGENT)
+                .connect_timeout(settings.connect_timeout)
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .tcp_nodelay(true)
+                .pool_idle_timeout(Duration::from_secs(90));
+            if !settings.proxy_from_environment {
+                builder = builder.no_proxy();
+            }
+            if !authorities.is_empty() {
+                builder = builder.tls_certs_merge(authorities.clone());
+            }
+            builder
+        };
         // What can fail here is the trust store alone.
-        let client = builder.build().map_err(|_| SetupError::NoRoots)?;
-        Ok(Self { client, body_limit: settings.body_limit, total_timeout: settings.total_timeout })
+        let no_roots = |_| SetupError::NoRoots;
+        let client = builder().timeout(settings.total_timeout).build().map_err(no_roots)?;
+        let upgrading = builder().http1_only().build().map_err(no_roots)?;
+        let Settings { body_limit, total_timeout, .. } = *settings;
+        Ok(Self { client, upgrading, body_limit, total_timeout })
+    }
+
+    /// The beginning of a request for a connection that is to become something else.
+    pub(super) fn upgrade(&self, url: Url) -> RequestBuilder {
+        self.upgrading.get(url)
     }
 
     /// How long an exchange may take at most.
@@ -229,7 +245,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, SetupError> {
 }
 
 /// Before or after something was written? Whatever is not certainly "before" counts as "after".
-fn tell_apart(error: &reqwest::Error) -> TransportError {
+pub(super) fn tell_apart(error: &reqwest::Error) -> TransportError {
     if error.is_builder() {
         TransportError::Malformed
     } else if error.is_connect() {

@@ -3,9 +3,11 @@
 pub mod discord;
 pub mod http;
 mod known;
+pub mod listener;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod slack;
+mod socket;
 pub mod telegram;
 mod verdict;
 
@@ -16,8 +18,10 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::listener::Listener;
+use crate::clock::Clock;
 use crate::model::{
-    ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind, Step,
+    Attachment, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind, Step,
 };
 use crate::policy::Route;
 use crate::render::{Document, RenderError};
@@ -62,6 +66,20 @@ pub struct Sent {
     pub permalink: Option<String>,
 }
 
+/// What is shown while something goes on: not durable, the latest wins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// The bot is at work. Fades by itself after some seconds; nothing where the platform has no such sign.
+    Typing,
+    /// One of the bot's own messages says something else from now on.
+    Edit {
+        /// The platform's ID of the message.
+        message_id: String,
+        /// What it says.
+        part: Part,
+    },
+}
+
 /// The platforms that have a token, in the order in which they are shown. Calls nobody.
 #[must_use]
 pub fn configured(
@@ -76,6 +94,26 @@ pub fn configured(
     let telegram =
         telegram::Telegram::new(telegram, http.clone()).map(|p| Arc::new(p) as Arc<dyn Platform>);
     [slack, discord, telegram].into_iter().flatten().collect()
+}
+
+/// What listens on the platforms that are configured for it, in their order; Slack's HTTP endpoint is
+/// [`slack::events`]'s. Calls nobody.
+#[must_use]
+pub fn listeners(
+    slack: &slack::Config,
+    discord: &discord::Config,
+    telegram: &telegram::Config,
+    http: &http::HttpClient,
+    clock: &Arc<dyn Clock>,
+) -> Vec<Arc<dyn Listener>> {
+    [
+        slack::listener(slack, http, clock),
+        discord::listener(discord, http, clock),
+        telegram::listener(telegram, http, clock),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// One configured account on one platform.
@@ -121,6 +159,23 @@ pub trait Platform: Send + Sync + 'static {
         placement: &Placement,
         step: &Step,
     ) -> Result<Sent, Failure>;
+
+    /// Shows a signal, once; at most 10 s. A lost one is no loss: nothing is tried again.
+    ///
+    /// # Errors
+    /// Classified, so that the caller can pause where the platform asks for it.
+    async fn signal(
+        &self,
+        route: &Route,
+        placement: &Placement,
+        signal: &Signal,
+    ) -> Result<(), Failure>;
+
+    /// Reads a file that somebody attached, from the platform's own servers alone.
+    ///
+    /// # Errors
+    /// When it is larger than `most` bytes, gone, or not to be had with this token's permissions.
+    async fn fetch(&self, file: &Attachment, most: usize) -> Result<Vec<u8>, Failure>;
 
     /// What the platform tells about a channel. A missing read permission is a note, not an error.
     ///

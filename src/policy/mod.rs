@@ -1,16 +1,18 @@
 //! Who may speak where. Deny by default; the only place that can make a [`Route`].
 
+mod access;
 mod channels;
 
 use std::collections::BTreeMap;
 
+pub use access::{Access, Users};
 pub use channels::{AllowList, Allowed, InvalidAllowList};
 
-use crate::model::{ChannelId, ClientName, PlatformKind};
+use crate::model::{ChannelId, ClientName, Invitation, PlatformKind, Visit};
 
 /// Permission, now, for one client to speak in one channel.
 ///
-/// It has no public constructor: holding one proves that [`Policy::authorize`] said yes.
+/// It has no public constructor: holding one proves that [`Policy::authorize`] or [`Policy::reply`] said yes.
 ///
 /// ```compile_fail
 /// use herald::model::{ChannelId, ClientName, PlatformKind};
@@ -24,6 +26,10 @@ pub struct Route {
 }
 
 impl Route {
+    fn to(client: &ClientName, visit: &Visit) -> Self {
+        Self { client: client.clone(), channel: visit.channel.clone() }
+    }
+
     /// Who may speak.
     #[must_use]
     pub const fn client(&self) -> &ClientName {
@@ -43,7 +49,13 @@ static NOTHING: AllowList = AllowList::NONE;
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     channels: BTreeMap<PlatformKind, AllowList>,
+    access: Access,
 }
+
+/// This person may not talk to the agent there, or not any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the person this answers may not talk to the agent there")]
+pub struct Unwelcome;
 
 /// This client may not speak there. Says nothing about whether the channel exists.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,8 +68,36 @@ pub struct Denied {
 impl Policy {
     /// Rules that allow what `channels` lists, and nothing on platforms that it does not name.
     #[must_use]
-    pub const fn new(channels: BTreeMap<PlatformKind, AllowList>) -> Self {
-        Self { channels }
+    pub fn new(channels: BTreeMap<PlatformKind, AllowList>) -> Self {
+        Self { channels, access: Access::default() }
+    }
+
+    /// The same with rules for what comes in.
+    #[must_use]
+    pub fn with_access(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
+    /// Who may talk to the agent, and decide for it.
+    #[must_use]
+    pub const fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Permission to answer where somebody spoke to the bot, in that conversation alone.
+    ///
+    /// # Errors
+    /// When that person may not talk to the agent there, or not any more.
+    pub fn reply(&self, client: &ClientName, invitation: &Invitation) -> Result<Route, Unwelcome> {
+        match invitation {
+            Invitation::Answer { visit } if self.access.admits(visit) => {
+                Ok(Route::to(client, visit))
+            }
+            Invitation::TurnAway { visit } if self.access.listens(visit) => {
+                Ok(Route::to(client, visit))
+            }
+            Invitation::Answer { .. } | Invitation::TurnAway { .. } => Err(Unwelcome),
+        }
     }
 
     /// The channels of one platform that `client` may use.

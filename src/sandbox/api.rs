@@ -7,7 +7,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Json, Query, State as Shared};
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use futures_util::Stream;
 use http::{StatusCode, header};
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::channels::Standing;
 use super::faults::Fault;
-use super::state::{NotSpoken, Speech};
+use super::state::{NotSpoken, Press, Speech};
 use super::{Event, World};
 
 pub(super) fn router() -> Router<World> {
@@ -27,6 +27,7 @@ pub(super) fn router() -> Router<World> {
         .route("/sandbox/markup.js", get(markup))
         .route("/sandbox/api/channels", get(channels))
         .route("/sandbox/api/messages", get(messages).post(speak))
+        .route("/sandbox/api/presses", post(press))
         .route("/sandbox/api/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/sandbox/api/events", get(events))
 }
@@ -81,6 +82,7 @@ async fn channels(Shared(world): Shared<World>) -> Json<Value> {
             json!({
                 "channel": c.key(), "platform": c.vendor, "id": c.id, "name": c.name,
                 "topic": c.topic, "allowed": c.allowed, "private": c.private, "bot": standing,
+                "direct": c.direct, "forum": c.forum,
                 "parent": c.parent.as_deref().map(|parent| c.vendor.key(parent)),
             })
         })
@@ -110,9 +112,24 @@ async fn speak(
         Err(rejection) => return error(rejection.status(), rejection.body_text()),
     };
     match world.speak(&speech) {
-        Ok(message) => (StatusCode::CREATED, Json(message)).into_response(),
+        Ok(Some(message)) => (StatusCode::CREATED, Json(message)).into_response(),
+        Ok(None) => (StatusCode::ACCEPTED, Json(json!({ "command": speech.text }))).into_response(),
         Err(why @ NotSpoken::NoChannel) => error(StatusCode::NOT_FOUND, why),
-        Err(why @ NotSpoken::Empty) => error(StatusCode::BAD_REQUEST, why),
+        Err(why @ (NotSpoken::Empty | NotSpoken::NoBase64)) => error(StatusCode::BAD_REQUEST, why),
+    }
+}
+
+async fn press(
+    Shared(world): Shared<World>,
+    press: Result<Json<Press>, JsonRejection>,
+) -> Response {
+    let press = match press {
+        Ok(Json(press)) => press,
+        Err(rejection) => return error(rejection.status(), rejection.body_text()),
+    };
+    match world.press(&press) {
+        Ok(()) => (StatusCode::ACCEPTED, Json(json!({}))).into_response(),
+        Err(why) => error(StatusCode::NOT_FOUND, why),
     }
 }
 

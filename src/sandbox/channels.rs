@@ -40,6 +40,8 @@ pub(super) struct Channel {
     pub forum: bool,
     /// Discord: the channel that this thread belongs to.
     pub parent: Option<String>,
+    /// A conversation of the bot with this person alone.
+    pub direct: Option<&'static str>,
 }
 
 impl Channel {
@@ -54,6 +56,7 @@ impl Channel {
             allowed: false,
             forum: false,
             parent: None,
+            direct: None,
         }
     }
 
@@ -71,6 +74,12 @@ impl Channel {
     }
 
     fn private(mut self) -> Self {
+        self.private = true;
+        self
+    }
+
+    fn direct(mut self, with: &'static str) -> Self {
+        self.direct = Some(with);
         self.private = true;
         self
     }
@@ -116,5 +125,9 @@ pub(super) fn all() -> Vec<Channel> {
         Channel::new(Telegram, "-4000000001", "Old group", "Now the supergroup Alerts")
             .private()
             .standing(Standing::Moved),
+        Channel::new(Slack, "D0ALICE", "alice", "Alice and the bot").direct("alice"),
+        Channel::new(Discord, "400000000000000001", "alice", "Alice and the bot").direct("alice"),
+        // Telegram's direct chats have the person's ID.
+        Channel::new(Telegram, "5000000001", "alice", "Alice and the bot").direct("alice"),
     ]
 }

@@ -14,14 +14,15 @@
 //! GET  /                                      page/        what people see, pushed live
 //! ```
 //!
-//! The world speaks outbound so far: it takes what a bot sends. What a bot listens to (Socket Mode, the
-//! gateway, `getUpdates`) has its place beside these, fed by the same events.
+//! What people say and press reaches the bot the vendor's way: Slack's Socket Mode or events, Discord's gateway,
+//! Telegram's `getUpdates`, each with a queue of its own (`Inbound`) in the workspace's state.
 
 mod api;
 mod channels;
 mod discord;
 mod exchange;
 mod faults;
+mod people;
 mod slack;
 mod state;
 mod telegram;
@@ -38,7 +39,8 @@ use tokio::sync::broadcast;
 use crate::clock::Clock;
 
 pub use faults::{Fault, FaultKind, InvalidFault, Scope};
-pub use state::{Message, NotSpoken, Request, Speech};
+pub use people::Person;
+pub use state::{Button, File, Message, NotPressed, NotSpoken, Press, Request, Speech, Upload};
 
 use state::State;
 
@@ -172,12 +174,34 @@ impl World {
 
     /// Says something as a person.
     ///
+    /// What begins with a slash is a command where the platform has slash commands: then nobody sees it, and `None`
+    /// comes back.
+    ///
     /// # Errors
     /// When there is no such channel, or nothing is said.
-    pub fn speak(&self, speech: &Speech) -> Result<Message, NotSpoken> {
-        let message = self.state().speak(speech, self.inner.clock.now())?;
+    pub fn speak(&self, speech: &Speech) -> Result<Option<Message>, NotSpoken> {
+        let now = self.inner.clock.now();
+        let message = {
+            let mut state = self.state();
+            if let Some(command) = state.command(speech) {
+                state.hear(&command, now);
+                return Ok(None);
+            }
+            state.speak(speech, now)?
+        };
         self.tell(Event::Message { message: message.clone() });
-        Ok(message)
+        Ok(Some(message))
+    }
+
+    /// Presses a button as a person.
+    ///
+    /// # Errors
+    /// When there is no such button.
+    pub fn press(&self, press: &Press) -> Result<(), NotPressed> {
+        let mut state = self.state();
+        let heard = state.press(press)?;
+        state.hear(&heard, self.inner.clock.now());
+        Ok(())
     }
 
     /// Queues a fault. Faults are used up in the order in which they were queued. One that fails
@@ -237,8 +261,15 @@ impl World {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells whoever listens. Nobody listening is fine.
+    /// Tells whoever listens, the bot included. Nobody listening is fine.
     fn tell(&self, event: Event) {
+        if let Event::Message { message } = &event {
+            let now = self.inner.clock.now();
+            let mut state = self.state();
+            if let Some(heard) = state.heard(message) {
+                state.hear(&heard, now);
+            }
+        }
         let _ = self.inner.events.send(event);
     }
 }

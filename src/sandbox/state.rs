@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -41,8 +42,87 @@ pub struct Message {
     pub deleted: bool,
     /// It notified a whole channel: an active `@everyone`, `@here` or `<!channel>`.
     pub pinged_everyone: bool,
+    /// The buttons under it, row by row.
+    pub buttons: Vec<Vec<Button>>,
+    /// What is attached to it.
+    pub files: Vec<File>,
+    /// Only this person sees it (Slack's and Discord's ephemeral messages, Telegram's answer to a button).
+    pub only_for: Option<String>,
     /// When it arrived, in Unix milliseconds.
     pub received_at: Timestamp,
+}
+
+/// A button under a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Button {
+    /// What comes back when it is pressed: Slack's `value`, Discord's `custom_id`, Telegram's `callback_data`.
+    pub key: String,
+    /// What people read on it.
+    pub label: String,
+    /// `plain`, `good` or `danger`.
+    pub style: &'static str,
+}
+
+/// A file under a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct File {
+    /// The platform's ID of it.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its media type.
+    pub mime: String,
+    /// What is in it.
+    #[serde(skip)]
+    pub bytes: Vec<u8>,
+}
+
+/// A file that a person attaches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upload {
+    /// Its name.
+    pub name: String,
+    /// Its media type.
+    pub mime: String,
+    /// What is in it, in base64.
+    pub base64: String,
+}
+
+/// A person presses a button, `POST /sandbox/api/presses`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Press {
+    /// Where the message stands: as in [`Message::channel`].
+    pub channel: String,
+    /// The message.
+    pub message: String,
+    /// The button's key.
+    pub key: String,
+    /// Who. Default `alice`.
+    pub author: Option<String>,
+}
+
+/// Why a button could not be pressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotPressed {
+    /// No such message, or it was deleted.
+    #[error("there is no such message")]
+    NoMessage,
+    /// It has no such button, or not any more.
+    #[error("the message has no such button")]
+    NoButton,
+}
+
+/// What people did, for the vendors' inbound sides.
+#[derive(Clone, Debug)]
+pub(super) enum Heard {
+    /// Something was written, by a person or by the bot itself.
+    Message { message: Message, channel: Channel },
+    /// Somebody used a slash command (Slack, Discord): the whole line, with the slash.
+    Command { channel: Channel, author: String, text: String },
+    /// Somebody pressed a button.
+    Press { channel: Channel, author: String, message: Message, key: String },
 }
 
 /// What a person says, `POST /sandbox/api/messages`.
@@ -59,6 +139,9 @@ pub struct Speech {
     pub thread: Option<String>,
     /// In answer to which message.
     pub reply_to: Option<String>,
+    /// What is attached.
+    #[serde(default)]
+    pub files: Vec<Upload>,
 }
 
 /// Why something could not be said.
@@ -70,6 +153,9 @@ pub enum NotSpoken {
     /// Nothing to say.
     #[error("the text is empty")]
     Empty,
+    /// An attached file is no base64.
+    #[error("a file's content has to be base64")]
+    NoBase64,
 }
 
 /// One request to a platform's API.
@@ -99,6 +185,10 @@ pub(super) struct State {
     /// Discord: the nonces seen, with the message each one stands for.
     pub nonces: HashMap<String, (Timestamp, usize)>,
     pub faults: Faults,
+    /// What the platforms would tell the bot.
+    pub slack: super::slack::Inbound,
+    pub discord: super::discord::Inbound,
+    pub telegram: super::telegram::Inbound,
     pub requests: VecDeque<Request>,
     arrived: u64,
     last_ts: i64,
@@ -114,6 +204,9 @@ impl Default for State {
             places: HashMap::new(),
             nonces: HashMap::new(),
             faults: Faults::default(),
+            slack: super::slack::Inbound::default(),
+            discord: super::discord::Inbound::default(),
+            telegram: super::telegram::Inbound::default(),
             requests: VecDeque::new(),
             arrived: 0,
             last_ts: 0,
@@ -210,8 +303,16 @@ impl State {
 
     pub(super) fn speak(&mut self, speech: &Speech, now: Timestamp) -> Result<Message, NotSpoken> {
         let channel = self.channels.get(&speech.channel).ok_or(NotSpoken::NoChannel)?;
-        if speech.text.trim().is_empty() {
+        if speech.text.trim().is_empty() && speech.files.is_empty() {
             return Err(NotSpoken::Empty);
+        }
+        let mut files = Vec::new();
+        for (n, upload) in speech.files.iter().enumerate() {
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(&upload.base64)
+                .map_err(|_| NotSpoken::NoBase64)?;
+            let id = format!("F0{:08}{n}", self.messages.len());
+            files.push(File { id, name: upload.name.clone(), mime: upload.mime.clone(), bytes });
         }
         let vendor = channel.vendor;
         // A Discord thread is a channel of its own.
@@ -238,10 +339,59 @@ impl State {
             edited: false,
             deleted: false,
             pinged_everyone: false,
+            buttons: Vec::new(),
+            files,
+            only_for: None,
             received_at: now,
         };
         self.keep(message.clone());
         Ok(message)
+    }
+
+    /// A slash command is heard by the bot and seen by nobody.
+    pub(super) fn command(&self, speech: &Speech) -> Option<Heard> {
+        let channel = self.channels.get(&speech.channel)?;
+        // Telegram's commands are messages; Slack's do not run in threads.
+        let command = speech.text.starts_with('/')
+            && match channel.vendor {
+                Vendor::Slack => speech.thread.is_none(),
+                Vendor::Discord => true,
+                Vendor::Telegram => false,
+            };
+        let author = speech.author.clone().unwrap_or_else(|| "alice".to_owned());
+        let (channel, text) = (channel.clone(), speech.text.clone());
+        command.then_some(Heard::Command { channel, author, text })
+    }
+
+    /// What the bot hears of a message.
+    pub(super) fn heard(&self, message: &Message) -> Option<Heard> {
+        let channel = self.channels.get(&message.channel)?.clone();
+        Some(Heard::Message { message: message.clone(), channel })
+    }
+
+    /// What the bot hears when a button is pressed.
+    pub(super) fn press(&self, press: &Press) -> Result<Heard, NotPressed> {
+        let place = self.places.get(&(press.channel.clone(), press.message.clone()));
+        let message = place.and_then(|place| self.messages.get(*place)).filter(|m| !m.deleted);
+        let message = message.ok_or(NotPressed::NoMessage)?.clone();
+        if !message.buttons.iter().flatten().any(|button| button.key == press.key) {
+            return Err(NotPressed::NoButton);
+        }
+        let channel = self.channels.get(&press.channel).ok_or(NotPressed::NoMessage)?.clone();
+        let author = press.author.clone().unwrap_or_else(|| "alice".to_owned());
+        Ok(Heard::Press { channel, author, message, key: press.key.clone() })
+    }
+
+    /// Lets the vendors' inbound sides know.
+    pub(super) fn hear(&mut self, heard: &Heard, now: Timestamp) {
+        let (Heard::Message { channel, .. }
+        | Heard::Command { channel, .. }
+        | Heard::Press { channel, .. }) = heard;
+        match channel.vendor {
+            Vendor::Slack => self.slack.hear(heard, now),
+            Vendor::Discord => self.discord.hear(heard, now),
+            Vendor::Telegram => self.telegram.hear(heard, now),
+        }
     }
 
     /// Writes a request into the log and returns its number.

@@ -5,7 +5,10 @@
 
 #[cfg(test)]
 mod contract;
+mod inbound;
 pub mod sqlite;
+
+pub use inbound::{ConversationKey, Conversations, Held, Saved, Waiting};
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -19,6 +19,14 @@ pub struct Config {
     pub channels: Vec<String>,
     /// Another base URL of the REST API, such as `https://discord.com/api/v10`.
     pub api_url: Option<Url>,
+    /// Channel IDs that the bot listens in. Default: every channel it sees.
+    pub listen_in: Vec<String>,
+    /// Answer only when mentioned, in direct messages and in commands. Then the privileged message content intent is
+    /// not needed.
+    pub mention_only: bool,
+    /// Who may talk to the agent: user IDs, `*` for everyone. Default: whoever writes in a channel the bot listens in,
+    /// and nobody in direct messages.
+    pub allowed_users: Vec<String>,
     /// How fast one channel may be written to. Default: five messages in five seconds.
     pub pace: Option<Pace>,
 }

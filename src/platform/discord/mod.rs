@@ -6,6 +6,7 @@ mod config;
 mod failure;
 pub mod render;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,11 +19,13 @@ use self::api::{Api, understood};
 use self::channels::Channel;
 use super::http::{HttpClient, TransportError};
 use super::known::Known;
+use super::listener::Listener;
 use super::verdict::no_answer;
-use super::{Capabilities, Pace, Platform, Sent};
+use super::{Capabilities, Pace, Platform, Sent, Signal};
+use crate::clock::Clock;
 use crate::model::{
-    Action, ChannelId, ChannelInfo, Disposition, Failure, Identity, Part, Placement, PlatformKind,
-    Reason, Step, TextPart,
+    Action, Attachment, ChannelId, ChannelInfo, Disposition, Failure, Identity, Part, Placement,
+    PlatformKind, Reason, Step,
 };
 use crate::policy::Route;
 use crate::render::{Document, RenderError};
@@ -35,6 +38,16 @@ const SUPPRESS_NOTIFICATIONS: u32 = 1 << 12;
 const BEFORE_A_SEND: Duration = Duration::from_secs(4);
 /// How many characters a thread's name may have.
 const MOST_THREAD_NAME: usize = 100;
+
+/// What listens on Discord as configured; `None` where the settings for it are missing. Calls nobody.
+#[must_use]
+pub fn listener(
+    _config: &Config,
+    _http: &HttpClient,
+    _clock: &Arc<dyn Clock>,
+) -> Option<Arc<dyn Listener>> {
+    None
+}
 
 /// One Discord bot.
 #[derive(Debug)]
@@ -242,8 +255,7 @@ fn unsent(failure: Failure) -> Failure {
 }
 
 fn text(part: &Part) -> &str {
-    let Part::Text(TextPart { body, .. }) = part;
-    body
+    part.text().map_or("", |text| &text.body)
 }
 
 fn is_id(id: &str) -> bool {
@@ -308,6 +320,19 @@ impl Platform for Discord {
             Action::Delete { message_id, .. } => self.delete(place.await?, message_id).await,
             Action::OpenThread { name } => self.open_thread(channel, placement, name).await,
         }
+    }
+
+    async fn signal(
+        &self,
+        _route: &Route,
+        _placement: &Placement,
+        _signal: &Signal,
+    ) -> Result<(), Failure> {
+        Err(Failure::give_up(Reason::Internal, "not built yet"))
+    }
+
+    async fn fetch(&self, _file: &Attachment, _most: usize) -> Result<Vec<u8>, Failure> {
+        Err(Failure::give_up(Reason::Internal, "not built yet"))
     }
 
     async fn describe(&self, channel: &ChannelId) -> Result<ChannelInfo, Failure> {

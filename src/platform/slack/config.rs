@@ -21,6 +21,16 @@ pub struct Config {
     pub team_id: Option<String>,
     /// Another base URL of the Web API, such as `https://slack-gov.com/api`.
     pub api_url: Option<Url>,
+    /// `xapp-…`, for Socket Mode. Better given as `SLACK_APP_TOKEN` or `SLACK_APP_TOKEN_FILE`.
+    #[schemars(with = "Option<String>")]
+    pub app_token: Option<SecretString>,
+    /// The app's signing secret, for events over HTTP at `/slack/events`. Better given as `SLACK_SIGNING_SECRET`.
+    #[schemars(with = "Option<String>")]
+    pub signing_secret: Option<SecretString>,
+    /// The slash command that talks to the agent. Default: `/mykagent`.
+    pub command: Option<String>,
+    /// Who may talk to the agent: user IDs, `*` for everyone. Default: the workspace's members.
+    pub allowed_users: Vec<String>,
     /// How fast one channel may be written to. Default: one message a second, three at once.
     pub pace: Option<Pace>,
 }

@@ -6,6 +6,7 @@ mod config;
 mod failure;
 pub mod render;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,11 +22,13 @@ use uuid::Uuid;
 use self::api::{Api, Arguments, CallError, Reply};
 use super::http::HttpClient;
 use super::known::Known;
+use super::listener::Listener;
 use super::verdict::not_understood;
-use super::{Capabilities, Pace, Platform, Sent};
+use super::{Capabilities, Pace, Platform, Sent, Signal};
+use crate::clock::Clock;
 use crate::model::{
-    Action, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind, Reason, Step,
-    TextPart,
+    Action, Attachment, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind,
+    Reason, Step,
 };
 use crate::policy::Route;
 use crate::render::{Document, RenderError};
@@ -35,6 +38,16 @@ const MOST_FALLBACK: usize = 3900;
 
 /// The metadata that names a delivery's step, so that it can be found in the channel's history.
 const EVENT_TYPE: &str = "herald_delivery";
+
+/// What listens on Slack as configured; `None` where the settings for it are missing. Calls nobody.
+#[must_use]
+pub fn listener(
+    _config: &Config,
+    _http: &HttpClient,
+    _clock: &Arc<dyn Clock>,
+) -> Option<Arc<dyn Listener>> {
+    None
+}
 
 /// One Slack app's bot.
 #[derive(Debug)]
@@ -161,10 +174,10 @@ struct Who {
 
 /// The text as a `markdown` block, and without markup for notifications.
 fn content(part: &Part) -> SlackMessageContent {
-    let Part::Text(TextPart { body, plain }) = part;
+    let (body, plain) = part.text().map_or(("", ""), |text| (&*text.body, &*text.plain));
     SlackMessageContent::new()
         .with_text(shorten(plain))
-        .with_blocks(vec![SlackMarkdownBlock::new(body.clone()).into()])
+        .with_blocks(vec![SlackMarkdownBlock::new(body.to_owned()).into()])
 }
 
 fn shorten(plain: &str) -> String {
@@ -232,6 +245,19 @@ impl Platform for Slack {
                 Err(Failure::give_up(Reason::Internal, "Slack's threads need not be opened"))
             }
         }
+    }
+
+    async fn signal(
+        &self,
+        _route: &Route,
+        _placement: &Placement,
+        _signal: &Signal,
+    ) -> Result<(), Failure> {
+        Err(Failure::give_up(Reason::Internal, "not built yet"))
+    }
+
+    async fn fetch(&self, _file: &Attachment, _most: usize) -> Result<Vec<u8>, Failure> {
+        Err(Failure::give_up(Reason::Internal, "not built yet"))
     }
 
     async fn describe(&self, channel: &ChannelId) -> Result<ChannelInfo, Failure> {

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::TextPart;
 use crate::model::{ChannelKind, Disposition, Scope};
 use crate::platform::scripted::{self, CANARY, Reply as Answer, Scripted, hi, send, step};
 

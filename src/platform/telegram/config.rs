@@ -19,6 +19,10 @@ pub struct Config {
     pub channels: Vec<String>,
     /// Another base URL of the Bot API, such as a Bot API server of your own.
     pub api_url: Option<Url>,
+    /// Who may talk to the agent: user IDs, `*` for everyone. Default: nobody.
+    pub allowed_users: Vec<String>,
+    /// Throw away what was written while no bot listened.
+    pub drop_pending_updates: bool,
     /// How fast one channel may be written to. Default: one message a second, three at once; a group 18 a minute.
     pub pace: Option<Pace>,
 }

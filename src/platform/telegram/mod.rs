@@ -6,6 +6,7 @@ mod config;
 mod failure;
 pub mod render;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -17,17 +18,29 @@ use self::api::{Api, understood};
 use self::chats::{Chat, ChatId, address, named_topic};
 use self::failure::Refusal;
 use super::http::{Answer, HttpClient};
+use super::listener::Listener;
 use super::verdict::not_understood;
-use super::{Capabilities, Pace, Platform, Sent};
+use super::{Capabilities, Pace, Platform, Sent, Signal};
+use crate::clock::Clock;
 use crate::model::{
-    Action, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind, Reason, Step,
-    TextPart,
+    Action, Attachment, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind,
+    Reason, Step,
 };
 use crate::policy::Route;
 use crate::render::{Document, RenderError};
 
 /// The least time for the second try, without markup.
 const AS_PLAIN_TEXT: Duration = Duration::from_secs(4);
+
+/// What listens on Telegram as configured; `None` where the settings for it are missing. Calls nobody.
+#[must_use]
+pub fn listener(
+    _config: &Config,
+    _http: &HttpClient,
+    _clock: &Arc<dyn Clock>,
+) -> Option<Arc<dyn Listener>> {
+    None
+}
 
 /// One Telegram bot.
 #[derive(Debug)]
@@ -151,7 +164,7 @@ impl Telegram {
         if !Refusal::read(&answer).is_some_and(|r| r.says("can't parse entities")) {
             return Ok(answer);
         }
-        let Part::Text(TextPart { plain, .. }) = part;
+        let plain = part.text().map_or("", |text| &text.plain);
         let plain = Message { text: plain, parse_mode: None, ..message };
         // A second request that ran out of time at once would be in doubt, though nothing was sent.
         let left = self.api.timeout().saturating_sub(start.elapsed()).max(AS_PLAIN_TEXT);
@@ -161,7 +174,7 @@ impl Telegram {
 
 /// A message of this text, with nothing else said.
 fn message(chat_id: ChatId, part: &Part) -> Message<'_> {
-    let Part::Text(TextPart { body, .. }) = part;
+    let body = part.text().map_or("", |text| &text.body);
     Message {
         chat_id,
         text: body,
@@ -251,6 +264,19 @@ impl Platform for Telegram {
                 Err(Failure::give_up(Reason::Internal, "Telegram opens no threads from messages"))
             }
         }
+    }
+
+    async fn signal(
+        &self,
+        _route: &Route,
+        _placement: &Placement,
+        _signal: &Signal,
+    ) -> Result<(), Failure> {
+        Err(Failure::give_up(Reason::Internal, "not built yet"))
+    }
+
+    async fn fetch(&self, _file: &Attachment, _most: usize) -> Result<Vec<u8>, Failure> {
+        Err(Failure::give_up(Reason::Internal, "not built yet"))
     }
 
     async fn describe(&self, channel: &ChannelId) -> Result<ChannelInfo, Failure> {

@@ -85,6 +85,7 @@ async fn a_silent_reply_in_a_topic_survives_the_deletion_of_what_it_replies_to()
         reply_to: Some("6".to_owned()),
         silent: true,
         broadcast: false,
+        respond: None,
     };
     let sent = deliver_to(&telegram(&world), CHAT, &placement, &send()).await;
     assert_eq!(sent.unwrap().permalink.unwrap(), "https://t.me/c/1000000001/42/7");

@@ -243,6 +243,9 @@ pub(super) fn create(
         edited: false,
         deleted: false,
         pinged_everyone: content.pings,
+        buttons: Vec::new(),
+        files: Vec::new(),
+        only_for: None,
         received_at: desk.now,
     };
     let place = desk.state.keep(message.clone());

@@ -2,6 +2,7 @@
 //!
 //! Refused here although Discord ignores it: a field that the request does not have (50035 `UNKNOWN_FIELD`).
 
+mod inbound;
 mod message;
 
 use axum::Router;
@@ -10,6 +11,7 @@ use axum::extract::{Path, State as Shared};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{HeaderMap, Method, StatusCode, header};
+pub(super) use inbound::Inbound;
 use serde_json::{Map, Value, json};
 
 use super::channels::{Channel, Standing};
@@ -220,7 +222,7 @@ fn apply(
             }
             let channels = desk.state.channels();
             ok(channels
-                .filter(|c| c.vendor == Vendor::Discord && c.parent.is_none())
+                .filter(|c| c.vendor == Vendor::Discord && c.parent.is_none() && c.direct.is_none())
                 .map(channel_object)
                 .collect())
         }

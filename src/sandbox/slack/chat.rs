@@ -138,6 +138,9 @@ pub(super) fn post(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Refus
             edited: false,
             deleted: false,
             pinged_everyone: content.pings,
+            buttons: Vec::new(),
+            files: Vec::new(),
+            only_for: None,
             received_at: desk.now,
         };
         desk.state.keep(message.clone());

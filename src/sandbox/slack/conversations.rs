@@ -77,7 +77,13 @@ pub(super) fn list(arguments: &Arguments, desk: &Desk<'_>) -> Result<Value, Refu
         .state
         .channels()
         .filter(|c| c.vendor == Vendor::Slack)
-        .filter(|c| types.contains(if c.private { &"private_channel" } else { &"public_channel" }))
+        .filter(|c| {
+            types.contains(match (c.direct, c.private) {
+                (Some(_), _) => &"im",
+                (None, true) => &"private_channel",
+                (None, false) => &"public_channel",
+            })
+        })
         .filter(|c| !(without_archived && c.standing == Standing::Archived))
         .map(conversation)
         .collect();

@@ -6,6 +6,7 @@
 mod blocks;
 mod chat;
 mod conversations;
+mod inbound;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,6 +14,7 @@ use axum::extract::{Path, RawQuery, State as Shared};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{HeaderMap, StatusCode, header};
+pub(super) use inbound::Inbound;
 use serde_json::{Map, Value, json};
 
 use self::blocks::Refused;

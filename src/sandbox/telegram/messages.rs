@@ -75,6 +75,9 @@ pub(super) fn send(given: &Parameters, desk: Desk<'_>) -> Result<Value, Refused>
         edited: false,
         deleted: false,
         pinged_everyone: false,
+        buttons: Vec::new(),
+        files: Vec::new(),
+        only_for: None,
         received_at: desk.now,
     };
     desk.state.keep(message.clone());

@@ -3,6 +3,7 @@
 //! Refused here although Telegram ignores it: a parameter that the method does not have. Markdown and
 //! MarkdownV2 are not understood; HTML, entities and plain text are.
 
+mod inbound;
 mod messages;
 mod text;
 
@@ -12,6 +13,7 @@ use axum::extract::{Path, RawQuery, State as Shared};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{HeaderMap, StatusCode};
+pub(super) use inbound::Inbound;
 use serde_json::{Map, Value, json};
 
 use super::channels::{Channel, Standing};

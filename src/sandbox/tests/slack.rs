@@ -217,7 +217,7 @@ async fn threads_edits_deletions_and_links() {
         text: "mine".to_owned(),
         ..Default::default()
     };
-    let mine = served.world.speak(&speech).unwrap().id;
+    let mine = served.world.speak(&speech).unwrap().unwrap().id;
     let theirs = json!({ "channel": "C0ALERTS", "ts": mine, "text": "x" });
     assert_eq!(call(&served, "chat.update", theirs).await["error"], "cant_update_message");
     let theirs = json!({ "channel": "C0ALERTS", "ts": mine });

@@ -29,8 +29,8 @@ pub(super) async fn enqueue(
     .await?;
     sqlx::query(
         "INSERT INTO deliveries (id, client, submitter, lane, placement, thread_key, edits, steps, state, warnings,
-             idempotency_key, content_hash, deadline, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?10, ?11, ?12, ?13)",
+             idempotency_key, content_hash, deadline, created_at, invitation)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?10, ?11, ?12, ?13, ?14)",
     )
     .bind(d.id.to_string())
     .bind(d.client.as_str())
@@ -45,6 +45,7 @@ pub(super) async fn enqueue(
     .bind(&new.content_hash)
     .bind(d.deadline.0)
     .bind(d.created_at.0)
+    .bind(d.invitation.as_ref().map(to_json).transpose()?)
     .execute(&mut *db)
     .await?;
     Ok(Enqueued::New)

@@ -23,7 +23,7 @@ const FILE: &str = "herald.db";
 /// How long a process waits for another one's write.
 const BUSY: Duration = Duration::from_secs(5);
 /// Each brings the schema to its own number (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
 
 /// The store in one SQLite database.
 pub struct Sqlite {
@@ -231,7 +231,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Sqlite::open(directory.path()).await.unwrap();
         // SQLite answers a full disk and a full page count alike: SQLITE_FULL.
-        most_pages(&store, 24).await;
+        most_pages(&store, 48).await;
         let mut accepted = Vec::new();
         let error = loop {
             match contract::try_queue(&store, &"x".repeat(2_000)).await {
@@ -322,7 +322,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Sqlite::open(directory.path()).await.unwrap();
         store.check_writable().await.unwrap();
-        most_pages(&store, 24).await;
+        most_pages(&store, 48).await;
         while contract::try_queue(&store, &"x".repeat(2_000)).await.is_ok() {}
         let error = store.check_writable().await.unwrap_err().to_string();
         assert!(error.contains("full"), "{error}");
@@ -336,7 +336,7 @@ mod tests {
     async fn room_shows_although_nobody_sends() {
         let directory = tempfile::tempdir().unwrap();
         let store = Sqlite::open(directory.path()).await.unwrap();
-        most_pages(&store, 24).await;
+        most_pages(&store, 48).await;
         while contract::try_queue(&store, &"x".repeat(2_000)).await.is_ok() {}
         assert!(store.check_writable().await.is_err());
         most_pages(&store, 1_000_000).await;

@@ -21,6 +21,10 @@ pub(super) fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
         client: ClientName::new(row.try_get::<String, _>("client")?),
         channel: parsed(row, "lane")?,
         placement: json(row, "placement")?,
+        invitation: match row.try_get::<Option<String>, _>("invitation")? {
+            Some(text) => Some(from_json("invitation", &text)?),
+            None => None,
+        },
         thread_key: row.try_get("thread_key")?,
         edits: match row.try_get::<Option<String>, _>("edits")? {
             Some(id) => Some(id.parse::<DeliveryId>().map_err(|e| corrupt("edits", &e))?),

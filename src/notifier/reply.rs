@@ -1,0 +1,195 @@
+//! What the bot says: the same way out as everything else, to whoever spoke to it.
+
+use base64::Engine as _;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::{Notifier, SubmitError, rendered, steps};
+use crate::model::{
+    Button, CardPart, ClientName, Delivery, DeliveryId, Failure, FilePart, Invitation, MessageRef,
+    Part, Placement, Reason, Receipt, Visit,
+};
+use crate::platform::{Platform, Signal};
+
+/// The client that the bot is, in the store and the log.
+pub const BOT: &str = "bot";
+
+/// One piece of what the bot says. Texts are Markdown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Text.
+    Text(String),
+    /// Text with buttons under its last part.
+    Card {
+        /// The text.
+        text: String,
+        /// The buttons: at most 5 rows of at most 5.
+        rows: Vec<Vec<Button>>,
+    },
+    /// A file.
+    File {
+        /// Its name.
+        name: String,
+        /// Its media type.
+        mime: String,
+        /// What is in it.
+        bytes: Vec<u8>,
+    },
+}
+
+/// What the bot says to somebody who spoke to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Whom it answers.
+    pub visit: Visit,
+    /// Where in that channel.
+    pub placement: Placement,
+    /// What it says.
+    pub content: Vec<Content>,
+    /// One of the bot's own messages that turns into the first piece.
+    pub replaces: Option<MessageRef>,
+    /// The bot's name for this reply: the same key sends it once.
+    pub key: String,
+}
+
+/// What is shown while a turn goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// The bot is at work.
+    Typing,
+    /// One of its messages says this from now on: Markdown, cut to one part.
+    Text {
+        /// Which message.
+        message: MessageRef,
+        /// What it says.
+        text: String,
+    },
+}
+
+impl Notifier {
+    /// Says something to somebody who may talk to the agent, and waits a bounded time for its delivery.
+    ///
+    /// # Errors
+    /// When it is not accepted; then nothing is stored and nothing will be sent.
+    pub async fn reply(&self, reply: Reply) -> Result<Receipt, SubmitError> {
+        let invitation = Invitation::Answer { visit: reply.visit };
+        self.answer(invitation, reply.placement, reply.content, reply.replaces, reply.key).await
+    }
+
+    /// Tells somebody who may not talk to the agent their own ID, and nothing else.
+    ///
+    /// # Errors
+    /// As for [`Notifier::reply`].
+    pub async fn turn_away(
+        &self,
+        visit: Visit,
+        placement: Placement,
+        key: String,
+    ) -> Result<Receipt, SubmitError> {
+        let text = format!(
+            "You may not use this bot. Your {} user ID is `{}`; give it to whoever runs the bot.",
+            visit.platform().title(),
+            visit.person.id
+        );
+        let content = vec![Content::Text(text)];
+        self.answer(Invitation::TurnAway { visit }, placement, content, None, key).await
+    }
+
+    /// Shows something for the moment; lost if the platform does not take it now.
+    ///
+    /// # Errors
+    /// Classified, so that the bot can pause where the platform asks for it.
+    pub async fn show(
+        &self,
+        visit: &Visit,
+        placement: &Placement,
+        show: Show,
+    ) -> Result<(), Failure> {
+        let denied =
+            |error: &dyn std::fmt::Display| Failure::give_up(Reason::Denied, error.to_string());
+        let platform = self.platform(visit.platform()).map_err(|error| denied(&error))?;
+        let invitation = Invitation::Answer { visit: visit.clone() };
+        let route = self
+            .policy
+            .reply(&ClientName::new(BOT), &invitation)
+            .map_err(|unwelcome| denied(&unwelcome))?;
+        let (placement, signal) = match show {
+            Show::Typing => (placement.clone(), Signal::Typing),
+            Show::Text { message, text } => {
+                let unshown = |error| Failure::give_up(Reason::Rejected, format!("{error}"));
+                let (parts, _) = rendered(platform.as_ref(), &text).map_err(unshown)?;
+                let Some(part) = parts.into_iter().next() else { return Ok(()) };
+                let placement = Placement { thread: message.thread, ..Placement::default() };
+                (placement, Signal::Edit { message_id: message.id, part })
+            }
+        };
+        platform.signal(&route, &placement, &signal).await
+    }
+
+    async fn answer(
+        &self,
+        invitation: Invitation,
+        placement: Placement,
+        content: Vec<Content>,
+        replaces: Option<MessageRef>,
+        key: String,
+    ) -> Result<Receipt, SubmitError> {
+        let give_up = Instant::now() + self.settings.wait;
+        let client = ClientName::new(BOT);
+        let platform = self.platform(invitation.visit().platform())?;
+        // Refused before anything is stored; the worker asks again.
+        self.policy
+            .reply(&client, &invitation)
+            .map_err(|unwelcome| SubmitError::Argument(unwelcome.to_string()))?;
+        let (parts, warnings) = pieces(platform.as_ref(), content)?;
+        let id = DeliveryId::new(self.clock.now());
+        let hash = digest(&placement, &parts);
+        let steps = steps::reply(id, parts, replaces);
+        let channel = invitation.visit().channel.clone();
+        let delivery = Delivery {
+            placement,
+            warnings,
+            invitation: Some(invitation),
+            ..self.delivery(id, &client, channel, steps)
+        };
+        self.accept(platform.as_ref(), delivery, Some(key), hash, give_up).await
+    }
+}
+
+/// What is said, as parts that may leave.
+fn pieces(
+    platform: &dyn Platform,
+    content: Vec<Content>,
+) -> Result<(Vec<Part>, Vec<String>), SubmitError> {
+    let (mut all, mut warnings) = (Vec::new(), Vec::new());
+    for piece in content {
+        let (text, rows) = match piece {
+            Content::Text(text) => (text, Vec::new()),
+            Content::Card { text, rows } => (text, rows),
+            Content::File { name, mime, bytes } => {
+                let base64 = base64::engine::general_purpose::STANDARD.encode(bytes);
+                all.push(Part::File(FilePart { name, mime, base64 }));
+                continue;
+            }
+        };
+        let (mut parts, said) = rendered(platform, &text)?;
+        warnings.extend(
+            said.into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>(),
+        );
+        if !rows.is_empty()
+            && let Some(Part::Text(text)) = parts.pop()
+        {
+            parts.push(Part::Card(CardPart { text, rows }));
+        }
+        all.append(&mut parts);
+    }
+    Ok((all, warnings))
+}
+
+/// What makes two replies the same.
+fn digest(placement: &Placement, parts: &[Part]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_string(placement).unwrap_or_default());
+    hash.update(serde_json::to_string(parts).unwrap_or_default());
+    format!("{:x}", hash.finalize())
+}

@@ -1,0 +1,112 @@
+//! What comes in: a listener per platform, and where it hands its events over.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{Event, PlatformKind};
+
+/// An event could not be stored: the platform must not be told that it arrived, so that it comes again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the event could not be stored")]
+pub struct NotTaken;
+
+/// Where a listener hands events over.
+#[async_trait]
+pub trait Inbox: Send + Sync + 'static {
+    /// Stores an event, unless it is known, or nobody the bot serves wrote it. Returns once that is durable, long before
+    /// anything comes of it: only then may the platform be told.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    async fn take(&self, event: Event) -> Result<(), NotTaken>;
+}
+
+/// Where a listener remembers how far it has come: Telegram's offset, Discord's session. It outlives the process, and
+/// goes to whoever listens next.
+#[async_trait]
+pub trait Cursor: Send + Sync + 'static {
+    /// What was remembered.
+    async fn load(&self) -> Option<String>;
+    /// Remembers. Called after the events before it were taken.
+    ///
+    /// # Errors
+    /// When it cannot be stored, or another process listens by now.
+    async fn save(&self, value: &str) -> Result<(), NotTaken>;
+}
+
+/// How a listener stands, for `/readyz`, `check` and the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Standing {
+    /// Not connected yet.
+    #[default]
+    Starting,
+    /// Another process listens; this one takes over when that ends.
+    Standby,
+    /// It hears the platform.
+    Connected,
+    /// It lost the platform, or the platform refuses it for now, and tries again by itself.
+    Retrying {
+        /// One sentence; never a secret.
+        why: String,
+    },
+    /// It gave up: somebody has to change something.
+    Failed {
+        /// One sentence that names what to change; never a secret.
+        why: String,
+    },
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Listening cannot go on until somebody changes something: a wrong token, a missing intent or scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(
+    /// One sentence that names what to change; never a secret.
+    pub String,
+);
+
+/// What a listener works with.
+#[derive(Clone)]
+pub struct Ears {
+    /// Where events go.
+    pub inbox: Arc<dyn Inbox>,
+    /// How far it has come.
+    pub cursor: Arc<dyn Cursor>,
+    /// Where it says how it stands.
+    pub standing: watch::Sender<Standing>,
+    /// Cancelled when it has to end: it acknowledges what it has stored, and returns within a second.
+    pub stop: CancellationToken,
+}
+
+impl Ears {
+    /// Says how it stands, if that is news.
+    pub fn stands(&self, standing: Standing) {
+        self.standing.send_if_modified(|known| {
+            let news = *known != standing;
+            *known = standing;
+            news
+        });
+    }
+}
+
+/// One platform's inbound side.
+#[async_trait]
+pub trait Listener: Send + Sync + 'static {
+    /// Which platform.
+    fn kind(&self) -> PlatformKind;
+
+    /// Whether the platform allows one listener per bot only: then one process is elected.
+    fn exclusive(&self) -> bool;
+
+    /// Listens until `ears.stop`, reconnecting by itself with growing, jittered pauses. Never panics, never spins.
+    ///
+    /// # Errors
+    /// When it cannot go on.
+    async fn listen(&self, ears: Ears) -> Result<(), Fatal>;
+}

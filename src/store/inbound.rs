@@ -1,0 +1,125 @@
+//! The way in: events until they are handled, conversations and who holds them, buttons, leases and cursors.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Recorded, StoreError};
+use crate::clock::Timestamp;
+use crate::model::Event;
+
+/// A conversation's name: platform, channel and thread, such as `slack:C0GENERAL/1700000000.000100`.
+pub type ConversationKey = String;
+
+/// An event that waits to be handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place in the order of arrival.
+    pub seq: i64,
+    /// The event.
+    pub event: Event,
+}
+
+/// A conversation held by one process, until its lease runs out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Which.
+    pub conversation: ConversationKey,
+    /// The fence: whoever holds it later has a higher one.
+    pub epoch: i64,
+    /// What was saved of it, if anything was.
+    pub state: Option<String>,
+    /// What waits to be handled, in order.
+    pub events: Vec<Waiting>,
+}
+
+/// What becomes durable together, in one transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// The conversation from now on, as JSON.
+    pub state: String,
+    /// The events (by `seq`) that are handled with that.
+    pub handled: Vec<i64>,
+    /// When it wants to be looked at although nothing happened.
+    pub due: Option<Timestamp>,
+    /// Buttons that lead to this conversation from now on, and until when.
+    pub buttons: Vec<(String, Timestamp)>,
+    /// Let go of it; else it is held for another lease.
+    pub release: bool,
+}
+
+/// Events and conversations.
+#[async_trait]
+pub trait Conversations: Send + Sync + 'static {
+    /// Stores an event for a conversation, which is made if it does not exist. Committed when this returns; false if the
+    /// event was known.
+    async fn take(&self, conversation: &ConversationKey, event: &Event)
+    -> Result<bool, StoreError>;
+
+    /// Whether there is such a conversation.
+    async fn knows(&self, conversation: &ConversationKey) -> Result<bool, StoreError>;
+
+    /// Holds at most `most` conversations that nobody holds and in which something waits: an event, or its time has come.
+    async fn hold(
+        &self,
+        who: &str,
+        now: Timestamp,
+        lease: Duration,
+        most: u32,
+    ) -> Result<Vec<Held>, StoreError>;
+
+    /// What has come in for a conversation after `seq` and waits.
+    async fn waiting(
+        &self,
+        conversation: &ConversationKey,
+        after: i64,
+    ) -> Result<Vec<Waiting>, StoreError>;
+
+    /// Makes a step of a conversation durable, and holds it for another lease or lets go of it.
+    async fn save(
+        &self,
+        held: &Held,
+        saved: &Saved,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Recorded, StoreError>;
+
+    /// Holds it for another lease, nothing else.
+    async fn renew(
+        &self,
+        held: &Held,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Recorded, StoreError>;
+
+    /// Which conversation a button belongs to, unless it has expired.
+    async fn button(
+        &self,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<ConversationKey>, StoreError>;
+
+    /// When the next conversation that nobody holds wants to be looked at.
+    async fn next_look(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Takes or renews the lease `name` for `who`; false while somebody else has it.
+    async fn lease(
+        &self,
+        name: &str,
+        who: &str,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Gives a lease back.
+    async fn give_back(&self, name: &str, who: &str) -> Result<(), StoreError>;
+
+    /// What was remembered under `name`.
+    async fn cursor(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// Remembers `value` under `name`, if `who` has the lease `name` (or nobody ever took it).
+    async fn set_cursor(&self, name: &str, who: &str, value: &str) -> Result<Recorded, StoreError>;
+
+    /// Forgets handled events and idle conversations that changed before `before`, and expired buttons.
+    async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<(), StoreError>;
+}
