@@ -92,7 +92,7 @@ fn search(seen: &[Seen], platform: PlatformKind) -> Vec<Hit> {
         let before = i.checked_sub(1).and_then(|i| seen.get(i)).map(|seen| seen.c);
         let mention = match (platform, one.c) {
             (PlatformKind::Telegram, ':') => telegram(seen, i),
-            (PlatformKind::Slack, '@') => slack(before, behind),
+            (PlatformKind::Slack, '@') => slack(*one, before, behind),
             (PlatformKind::Slack, '!') if before == Some('<') => slack_special(behind),
             (PlatformKind::Discord, '@') => discord(before, behind),
             _ => None,
@@ -109,18 +109,21 @@ fn starts(seen: &[Seen], word: &str) -> bool {
         && seen.iter().zip(word.chars()).all(|(seen, c)| seen.c.eq_ignore_ascii_case(&c))
 }
 
-fn slack(before: Option<char>, behind: &[Seen]) -> Option<Mention> {
+fn slack(sign: Seen, before: Option<char>, behind: &[Seen]) -> Option<Mention> {
     let next = behind.first().map(|seen| seen.c);
     if before == Some('<') && next.is_some_and(|c| c.is_ascii_alphanumeric()) {
         return Some(Mention::Person);
     }
-    // Within an address (`ops@channel.example`) it is nobody's name.
-    if before.is_some_and(char::is_alphanumeric) {
+    // Within an address (`ops@channel.example`) it is nobody's name. Nobody writes an address with an entity, and markup or
+    // a cut may yet part it from its letters.
+    let plain = sign.end - sign.start == sign.c.len_utf8();
+    let letter = |c: Option<char>| plain && c.is_some_and(char::is_alphanumeric);
+    if letter(before) {
         return None;
     }
-    let word = ["channel", "everyone", "here"].into_iter().find(|word| {
-        starts(behind, word) && !behind.get(word.len()).is_some_and(|seen| seen.c.is_alphanumeric())
-    })?;
+    let word = ["channel", "everyone", "here"]
+        .into_iter()
+        .find(|word| starts(behind, word) && !letter(behind.get(word.len()).map(|seen| seen.c)))?;
     Some(Mention::Broadcast(word))
 }
 

@@ -150,6 +150,12 @@ mod tests {
                 "tg:\u{200b}//user?id=1 @everyone",
                 vec!["a link to a Telegram user (tg://user) was neutralised"],
             ),
+            (
+                Slack,
+                "`a&#64;channels`",
+                "a&#64;\u{200b}channels",
+                vec!["a broadcast mention (@channel) was neutralised"],
+            ),
             (Slack, "mail ops@channel.example", "mail ops@channel.example", vec![]),
         ] {
             let (got, told) = guarded(markdown, platform);

@@ -156,6 +156,14 @@ impl Text {
         !self.text.chars().any(visible)
     }
 
+    /// Where its spans begin and end, in order.
+    pub(crate) fn edges(&self) -> Vec<usize> {
+        let mut edges: Vec<usize> =
+            self.spans.iter().flat_map(|span| [span.range.start, span.range.end]).collect();
+        edges.sort_unstable();
+        edges
+    }
+
     /// Appends other text with its spans.
     pub(super) fn append(&mut self, other: &Self) {
         let base = self.text.len();

@@ -421,7 +421,8 @@ const fn emphasis(style: &Style) -> bool {
     matches!(style, Style::Bold | Style::Italic | Style::Strike)
 }
 
-/// The first grapheme; of an absurdly long one, the beginning.
+/// The first grapheme; of an absurdly long one, the beginning. White space is an atom of its own even where a mark
+/// stands on it: it may be dropped, and the mark may not.
 fn atom(rest: &str) -> &str {
     let bytes = rest.as_bytes();
     match (bytes.first(), bytes.get(1)) {
@@ -431,7 +432,13 @@ fn atom(rest: &str) -> &str {
         }
         _ => {
             let window = rest.get(..rest.floor_char_boundary(LONGEST_GRAPHEME)).unwrap_or(rest);
-            window.graphemes(true).next().unwrap_or(window)
+            let grapheme = window.graphemes(true).next().unwrap_or(window);
+            let end = match grapheme.find(char::is_whitespace) {
+                Some(0) => grapheme.chars().next().map_or(0, char::len_utf8),
+                Some(space) => space,
+                None => grapheme.len(),
+            };
+            grapheme.get(..end).unwrap_or(grapheme)
         }
     }
 }

@@ -48,9 +48,7 @@ impl Text {
 
     /// Puts a link over each bare `http://` and `https://` address outside code and links.
     fn link_addresses(&mut self) {
-        let mut edges: Vec<usize> =
-            self.spans.iter().flat_map(|span| [span.range.start, span.range.end]).collect();
-        edges.sort_unstable();
+        let edges = self.edges();
         let mut taken = self
             .spans
             .iter()

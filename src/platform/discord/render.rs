@@ -334,6 +334,11 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_on_a_space_is_something_to_show() {
+        assert_eq!(body("\u{a0}\u{1732}"), "\u{1732}");
+    }
+
+    #[test]
     fn mentions_alone_are_sent_broken_up() {
         assert_eq!(body("@everyone"), "@\u{200b}everyone");
     }

@@ -355,6 +355,16 @@ mod tests {
     }
 
     #[test]
+    fn a_sign_written_as_an_entity_is_not_lost() {
+        let (_, rendered) = rehearse("@everyone``&#64;channel``", PlatformKind::Slack, mrkdwn);
+        assert_eq!(rendered.unwrap()[0].body, "@\u{200b}everyone`&amp;#64;\u{200b}channel`");
+        for before in 10_990..=11_001 {
+            check(&format!("{}&amp;#64;channel", "x".repeat(before))).unwrap();
+            check(&format!("{}&amp;#64;channelx", "x".repeat(before - 16))).unwrap();
+        }
+    }
+
+    #[test]
     fn hostile_text_stays_text() {
         for text in [
             "\\# a",

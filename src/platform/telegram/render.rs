@@ -264,6 +264,13 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_outlives_the_space_it_stands_on() {
+        assert_eq!(body("a \u{1712}\n*"), "a \u{1712}\n*");
+        assert_eq!(body("a\u{600} \nb"), "a\u{600}\nb");
+        check("\u{a0}\u{1732}").unwrap();
+    }
+
+    #[test]
     fn a_quote_in_a_quote_is_one_quote() {
         assert_eq!(body("> a\n> > b\n\nc"), "<blockquote>a\n\nb</blockquote>\n\nc");
     }
