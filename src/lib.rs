@@ -76,6 +76,7 @@
 //! delivery                the worker, and the pure rules it follows
 //! notifier                submit, update, status, channels
 //! mcp                     tools, resources, prompts, transports, authentication
+//! a2a                     a client for agents, in two dialects; knows nothing of chat
 //! server                  axum: /mcp /healthz /readyz
 //! config                  the settings, composed from each module's own
 //! app                     the composition root: the only file that knows everyone
@@ -92,6 +93,7 @@
 //! one line in the tests that run over every platform. Nothing in `mcp`, `policy`, `store` or `delivery` changes but the
 //! tool that carries its name.
 
+pub mod a2a;
 pub mod app;
 pub mod cli;
 pub mod clock;

@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 14] = [
     &["store"],
     &["delivery"],
     &["notifier"],
-    &["mcp"],
+    &["mcp", "a2a"],
     &["server"],
     &["config"],
     &["app"],

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod agents;
 mod architecture;
 mod commands;
 mod durability;

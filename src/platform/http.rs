@@ -17,6 +17,9 @@ use url::Url;
 /// What Herald calls itself to those it calls.
 pub const USER_AGENT: &str = concat!("herald/", env!("CARGO_PKG_VERSION"));
 
+/// Takes the place of the client's total timeout where a body may come as slowly as it likes: ten years.
+const NO_DEADLINE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// Chooses the cryptography behind TLS (ring), once for the process. `main` calls it first; calling it again is harmless.
 ///
 /// The libraries below could switch on two providers, and rustls panics where it has to choose.
@@ -223,6 +226,65 @@ impl HttpClient {
         }
         Ok(Answer { status, headers, body })
     }
+
+    /// Sends a request, once, and returns as soon as the answer's head is there, within `head`. There is no deadline for
+    /// the body: whoever reads it watches the time.
+    ///
+    /// # Errors
+    /// See [`TransportError`]. A status that says failure is an answer, not an error.
+    pub async fn open(
+        &self,
+        request: RequestBuilder,
+        head: Duration,
+    ) -> Result<Incoming, TransportError> {
+        let sent = tokio::time::timeout(head, request.timeout(NO_DEADLINE).send()).await;
+        let mut response = match sent {
+            Ok(answer) => answer.map_err(|e| tell_apart(&e))?,
+            Err(_) => return Err(TransportError::Timeout),
+        };
+        let headers = std::mem::take(response.headers_mut());
+        Ok(Incoming { status: response.status(), headers, response })
+    }
+}
+
+/// An answer whose body is still coming, for streams. Dropping it closes the connection.
+pub struct Incoming {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    response: reqwest::Response,
+}
+
+impl Incoming {
+    /// The next piece of the body; `None` at its end. May be dropped and called again without loss.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, TransportError> {
+        let chunk = self.response.chunk().await.map_err(|e| tell_apart(&e))?;
+        Ok(chunk.map(Into::into))
+    }
+
+    /// The body to its end, or to `limit` bytes; the rest is left unread.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn body(&mut self, limit: usize) -> Result<Vec<u8>, TransportError> {
+        let mut body = Vec::new();
+        while body.len() < limit {
+            let Some(chunk) = self.chunk().await? else { break };
+            let room = limit.saturating_sub(body.len());
+            body.extend(chunk.into_iter().take(room));
+        }
+        Ok(body)
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 /// `base` with more path segments, each of them percent-encoded where it has to be.
@@ -287,7 +349,7 @@ fn obstacle(error: &reqwest::Error) -> &'static str {
 }
 
 /// `Authorization: <scheme> <secret>`, marked so that no library prints it.
-pub(super) fn authorization(request: RequestBuilder, scheme: &str, secret: &str) -> RequestBuilder {
+pub(crate) fn authorization(request: RequestBuilder, scheme: &str, secret: &str) -> RequestBuilder {
     let value = header::HeaderValue::try_from(format!("{scheme} {}", secret.trim()));
     match value {
         Ok(mut value) => {
