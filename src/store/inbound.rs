@@ -20,7 +20,8 @@ pub struct Waiting {
     pub event: Event,
 }
 
-/// A conversation held by one process, until its lease runs out.
+/// A conversation held by one process, until its lease runs out. `events` may be empty: its time has come, or whoever held
+/// it vanished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Which.
@@ -48,7 +49,10 @@ pub struct Saved {
     pub release: bool,
 }
 
-/// Events and conversations.
+/// Events, and the conversations they belong to.
+///
+/// An event waits until a step of its conversation is saved that handled it. A conversation is held by one process at a
+/// time; a process that vanishes holds it until its lease runs out, and what it saves after somebody else took over is void.
 #[async_trait]
 pub trait Conversations: Send + Sync + 'static {
     /// Stores an event for a conversation, which is made if it does not exist. Committed when this returns; false if the
@@ -59,7 +63,8 @@ pub trait Conversations: Send + Sync + 'static {
     /// Whether there is such a conversation.
     async fn knows(&self, conversation: &ConversationKey) -> Result<bool, StoreError>;
 
-    /// Holds at most `most` conversations that nobody holds and in which something waits: an event, or its time has come.
+    /// Holds at most `most` conversations that nobody holds and in which something is to do: an event waits, its time
+    /// has come, or whoever held it vanished without letting go. Whoever has waited longest comes first.
     async fn hold(
         &self,
         who: &str,
@@ -68,14 +73,15 @@ pub trait Conversations: Send + Sync + 'static {
         most: u32,
     ) -> Result<Vec<Held>, StoreError>;
 
-    /// What has come in for a conversation after `seq` and waits.
+    /// What has come in for a conversation after `seq` and waits, in order.
     async fn waiting(
         &self,
         conversation: &ConversationKey,
         after: i64,
     ) -> Result<Vec<Waiting>, StoreError>;
 
-    /// Makes a step of a conversation durable, and holds it for another lease or lets go of it.
+    /// Makes a step of a conversation durable, and holds it for another lease or lets go of it. All of it or, where
+    /// somebody else holds it by now, nothing.
     async fn save(
         &self,
         held: &Held,
@@ -99,9 +105,18 @@ pub trait Conversations: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<ConversationKey>, StoreError>;
 
-    /// When the next conversation that nobody holds wants to be looked at.
+    /// From when on [`hold`](Self::hold) finds something, if nothing else comes in: a moment that may have passed, or
+    /// the end of a lease that is renewed by then. `None` if nothing is to do anywhere.
     async fn next_look(&self) -> Result<Option<Timestamp>, StoreError>;
 
+    /// Forgets handled events and idle conversations that changed before `before`, and buttons that expired by `now`.
+    /// A conversation is idle if nobody holds it, nothing waits in it and no time is set.
+    async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<(), StoreError>;
+}
+
+/// Who may do what only one process may do, and how far it has come.
+#[async_trait]
+pub trait Leases: Send + Sync + 'static {
     /// Takes or renews the lease `name` for `who`; false while somebody else has it.
     async fn lease(
         &self,
@@ -111,15 +126,13 @@ pub trait Conversations: Send + Sync + 'static {
         lease: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// Gives a lease back.
+    /// Gives a lease back, so that somebody else has it at once. Nothing happens if `who` does not have it.
     async fn give_back(&self, name: &str, who: &str) -> Result<(), StoreError>;
 
     /// What was remembered under `name`.
     async fn cursor(&self, name: &str) -> Result<Option<String>, StoreError>;
 
-    /// Remembers `value` under `name`, if `who` has the lease `name` (or nobody ever took it).
+    /// Remembers `value` under `name`, if `who` was the last to take the lease `name` and did not give it back, or nobody
+    /// ever took it.
     async fn set_cursor(&self, name: &str, who: &str, value: &str) -> Result<Recorded, StoreError>;
-
-    /// Forgets handled events and idle conversations that changed before `before`, and expired buttons.
-    async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<(), StoreError>;
 }

@@ -4,11 +4,11 @@
 //! delivery is computed in [`crate::delivery`], and a store makes that durable in one transaction.
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 mod inbound;
 pub mod sqlite;
 
-pub use inbound::{ConversationKey, Conversations, Held, Saved, Waiting};
+pub use inbound::{ConversationKey, Conversations, Held, Leases, Saved, Waiting};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -108,7 +108,7 @@ pub struct Hold {
 pub enum Recorded {
     /// It is durable.
     Done,
-    /// The lease had run out and the lane was claimed again: this result is void.
+    /// The lease had run out and somebody else took over: this result is void.
     Fenced,
 }
 

@@ -139,7 +139,7 @@ async fn start(
             .bind(key)
             .fetch_optional(db)
             .await?;
-            found.map(|json| from_json("placement", &json)).transpose()?
+            found.map(|json| from_json("threads.placement", &json)).transpose()?
         }
         None => None,
     };

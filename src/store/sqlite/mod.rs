@@ -5,6 +5,9 @@
 
 mod claim;
 mod enqueue;
+mod hold;
+mod inbound;
+mod leases;
 mod outbox;
 mod rows;
 mod writer;
@@ -184,14 +187,14 @@ mod tests {
 
     #[tokio::test]
     async fn keeps_the_contract_in_memory() {
-        contract::suite(async || Sqlite::in_memory().await.unwrap()).await;
+        contract::outbox::suite(async || Sqlite::in_memory().await.unwrap()).await;
     }
 
     #[tokio::test]
     async fn keeps_the_contract_on_disk() {
         let directory = tempfile::tempdir().unwrap();
         let count = std::sync::atomic::AtomicU32::new(0);
-        contract::suite(async || {
+        contract::outbox::suite(async || {
             let n = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             Sqlite::open(&directory.path().join(n.to_string())).await.unwrap()
         })
@@ -205,7 +208,7 @@ mod tests {
             Sqlite::open(directory.path()).await.unwrap(),
             Sqlite::open(directory.path()).await.unwrap(),
         );
-        let id = contract::one_queued(&a).await;
+        let id = contract::outbox::one_queued(&a).await;
         assert!(b.delivery(id).await.unwrap().is_some());
         a.close().await;
         b.close().await;
@@ -234,7 +237,7 @@ mod tests {
         most_pages(&store, 48).await;
         let mut accepted = Vec::new();
         let error = loop {
-            match contract::try_queue(&store, &"x".repeat(2_000)).await {
+            match contract::outbox::try_queue(&store, &"x".repeat(2_000)).await {
                 Ok(id) => accepted.push(id),
                 Err(error) => break error.to_string(),
             }
@@ -245,7 +248,7 @@ mod tests {
             assert!(store.delivery(id).await.unwrap().is_some());
         }
         most_pages(&store, 1_000_000).await;
-        contract::try_queue(&store, "there is room again").await.unwrap();
+        contract::outbox::try_queue(&store, "there is room again").await.unwrap();
     }
 
     #[test]
@@ -278,9 +281,9 @@ mod tests {
     #[tokio::test]
     async fn one_unreadable_row_does_not_hide_the_others() {
         let store = Sqlite::in_memory().await.unwrap();
-        let damaged = contract::one_queued(&store).await;
+        let damaged = contract::outbox::one_queued(&store).await;
         store.damage("C0A").await;
-        let whole = contract::try_queue(&store, "whole").await.unwrap();
+        let whole = contract::outbox::try_queue(&store, "whole").await.unwrap();
         let filter = crate::store::Filter { states: Vec::new(), most: 10 };
         let listed = store.list(&filter).await.unwrap();
         let ids: Vec<_> = listed.iter().map(|delivery| delivery.id).collect();
@@ -296,7 +299,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let store = Sqlite::open(directory.path()).await.unwrap();
-        contract::one_queued(&store).await;
+        contract::outbox::one_queued(&store).await;
         let files: Vec<_> =
             std::fs::read_dir(directory.path()).unwrap().map(Result::unwrap).collect();
         assert!(files.len() >= 2, "the database and its log");
@@ -310,7 +313,7 @@ mod tests {
     async fn a_full_disk_shows_before_anything_was_refused() {
         let directory = tempfile::tempdir().unwrap();
         let store = Sqlite::open(directory.path()).await.unwrap();
-        contract::one_queued(&store).await;
+        contract::outbox::one_queued(&store).await;
         // As small as it can be: what it has now.
         most_pages(&store, 1).await;
         let error = store.check_writable().await.unwrap_err().to_string();
@@ -323,12 +326,12 @@ mod tests {
         let store = Sqlite::open(directory.path()).await.unwrap();
         store.check_writable().await.unwrap();
         most_pages(&store, 48).await;
-        while contract::try_queue(&store, &"x".repeat(2_000)).await.is_ok() {}
+        while contract::outbox::try_queue(&store, &"x".repeat(2_000)).await.is_ok() {}
         let error = store.check_writable().await.unwrap_err().to_string();
         assert!(error.contains("full"), "{error}");
         most_pages(&store, 1_000_000).await;
         assert!(store.check_writable().await.is_err(), "within a second nothing is tried");
-        contract::try_queue(&store, "there is room again").await.unwrap();
+        contract::outbox::try_queue(&store, "there is room again").await.unwrap();
         store.check_writable().await.unwrap();
     }
 
@@ -337,7 +340,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Sqlite::open(directory.path()).await.unwrap();
         most_pages(&store, 48).await;
-        while contract::try_queue(&store, &"x".repeat(2_000)).await.is_ok() {}
+        while contract::outbox::try_queue(&store, &"x".repeat(2_000)).await.is_ok() {}
         assert!(store.check_writable().await.is_err());
         most_pages(&store, 1_000_000).await;
         store.writer.health().probed = None;

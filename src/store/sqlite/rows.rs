@@ -1,4 +1,4 @@
-//! Rows of `deliveries`, and back.
+//! Rows of `deliveries`, and back; JSON columns of any table.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,7 +22,7 @@ pub(super) fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
         channel: parsed(row, "lane")?,
         placement: json(row, "placement")?,
         invitation: match row.try_get::<Option<String>, _>("invitation")? {
-            Some(text) => Some(from_json("invitation", &text)?),
+            Some(text) => Some(from_json("deliveries.invitation", &text)?),
             None => None,
         },
         thread_key: row.try_get("thread_key")?,
@@ -58,13 +58,13 @@ pub(super) fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-/// JSON text as a value.
+/// JSON text as a value; `column` is `table.column`.
 pub(super) fn from_json<T: DeserializeOwned>(column: &str, text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|error| corrupt(column, &error))
+    serde_json::from_str(text).map_err(|error| StoreError::Corrupt(format!("{column}: {error}")))
 }
 
 fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
-    from_json(column, row.try_get(column)?)
+    from_json(&format!("deliveries.{column}"), row.try_get(column)?)
 }
 
 fn parsed<T>(row: &SqliteRow, column: &str) -> Result<T, StoreError>

@@ -19,13 +19,16 @@ CREATE INDEX events_waiting ON events (conversation, seq) WHERE event IS NOT NUL
 CREATE TABLE conversations (
     conversation TEXT PRIMARY KEY,
     state        TEXT,              -- JSON: what the bot knows about it; NULL before it was first handled
+    waiting      INTEGER,           -- its oldest event that waits (events.seq)
     due          INTEGER,           -- when it wants to be looked at although nothing happened
     epoch        INTEGER NOT NULL DEFAULT 0,
-    owner        TEXT,
+    owner        TEXT,              -- who holds it, or vanished while holding it; NULL once it was let go
     lease_until  INTEGER NOT NULL DEFAULT 0,
     changed_at   INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX conversations_waiting ON conversations (waiting) WHERE waiting IS NOT NULL;
 CREATE INDEX conversations_due ON conversations (due) WHERE due IS NOT NULL;
+CREATE INDEX conversations_held ON conversations (lease_until) WHERE owner IS NOT NULL;
 
 -- What the buttons under the bot's messages stand for.
 CREATE TABLE buttons (
@@ -37,7 +40,7 @@ CREATE TABLE buttons (
 -- Who may do what only one process may do.
 CREATE TABLE leases (
     name        TEXT PRIMARY KEY,
-    owner       TEXT    NOT NULL,
+    owner       TEXT,               -- NULL once it was given back
     lease_until INTEGER NOT NULL
 ) WITHOUT ROWID;
 

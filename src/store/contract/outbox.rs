@@ -1,24 +1,21 @@
-//! What every store has to do, whatever its engine: one suite, run on each.
+//! Deliveries and their lanes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded};
+use super::{LEASE, T0, second};
 use crate::clock::Timestamp;
 use crate::model::{
     Action, ChannelId, ClientName, Delivery, DeliveryId, DeliveryState, MessageRef, Part,
     Placement, PlatformKind, Reason, Scope, Step, TextPart,
 };
 use crate::platform::Pace;
+use crate::store::{
+    Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded, StoreError,
+};
 
-const T0: Timestamp = Timestamp(1_800_000_000_000);
 const SLACK: PlatformKind = PlatformKind::Slack;
-const LEASE: Duration = Duration::from_secs(30);
 const FAST: Pace = Pace { interval_ms: 0, burst: 1 };
-
-fn second(n: u64) -> Timestamp {
-    T0.after(Duration::from_secs(n))
-}
 
 fn claimant(process: &str) -> Claimant {
     Claimant {
@@ -73,22 +70,19 @@ async fn finish(outbox: &dyn Outbox, claim: Claim, state: DeliveryState) {
 }
 
 /// One queued delivery.
-pub(super) async fn one_queued(outbox: &dyn Outbox) -> DeliveryId {
+pub(crate) async fn one_queued(outbox: &dyn Outbox) -> DeliveryId {
     enqueue(outbox, &submission("C0A", "one")).await
 }
 
 /// One more delivery of this text, if it can be stored.
-pub(super) async fn try_queue(
-    outbox: &dyn Outbox,
-    text: &str,
-) -> Result<DeliveryId, super::StoreError> {
+pub(crate) async fn try_queue(outbox: &dyn Outbox, text: &str) -> Result<DeliveryId, StoreError> {
     let new = submission("C0A", text);
     let id = new.delivery.id;
     outbox.enqueue(new).await.map(|_| id)
 }
 
 /// Runs the suite; `open` gives an empty store each time.
-pub(super) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F) {
+pub(crate) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F) {
     reads_back_what_it_stored(&open().await).await;
     sends_a_lane_in_order_one_at_a_time(&open().await).await;
     gives_a_lane_to_one_claimant_until_the_lease_ends(&open().await).await;
