@@ -9,8 +9,12 @@
 mod agents;
 mod architecture;
 mod commands;
+mod discord_cards;
+mod discord_gateway;
 mod durability;
 mod refusals;
 mod secrets;
 mod sending;
+mod slack;
+mod telegram;
 mod world;

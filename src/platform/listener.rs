@@ -14,15 +14,25 @@ use crate::model::{Event, PlatformKind};
 #[error("the event could not be stored")]
 pub struct NotTaken;
 
+/// What became of an event that was handed over. Either way the platform may be told that it arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is stored, by now or already before: something comes of it.
+    Stored,
+    /// Nothing comes of it: a stranger's, one too many in a minute, an outdated button's, not for the bot. What it says
+    /// must not be shown in the bot's name.
+    Refused,
+}
+
 /// Where a listener hands events over.
 #[async_trait]
 pub trait Inbox: Send + Sync + 'static {
-    /// Stores an event, unless it is known, or nobody the bot serves wrote it. Returns once that is durable, long before
+    /// Stores an event, unless it is known, or refuses it. Returns once that is durable, long before
     /// anything comes of it: only then may the platform be told.
     ///
     /// # Errors
     /// When it cannot be stored.
-    async fn take(&self, event: Event) -> Result<(), NotTaken>;
+    async fn take(&self, event: Event) -> Result<Taken, NotTaken>;
 }
 
 /// Where a listener remembers how far it has come: Telegram's offset, Discord's session. It outlives the process, and
@@ -103,6 +113,14 @@ pub trait Listener: Send + Sync + 'static {
 
     /// Whether the platform allows one listener per bot only: then one process is elected.
     fn exclusive(&self) -> bool;
+
+    /// What would keep it from listening right now, found out without listening: `herald check` shows it.
+    ///
+    /// # Errors
+    /// When it would not hear the platform; the sentence says why, and what to change.
+    async fn check(&self) -> Result<String, Fatal> {
+        Ok("there is nothing to check".to_owned())
+    }
 
     /// Listens until `ears.stop`, reconnecting by itself with growing, jittered pauses. Never panics, never spins.
     ///

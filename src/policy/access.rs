@@ -140,11 +140,13 @@ impl Access {
             && self.users.get(&visit.platform()).unwrap_or(&Users::Usual).admit(visit)
     }
 
-    /// Whether the bot listens there at all.
+    /// Whether the bot listens there at all. A Discord thread has an ID like a channel's, and may be named like one.
     #[must_use]
     pub fn listens(&self, visit: &Visit) -> bool {
-        let channels = self.channels.get(&visit.platform());
-        visit.direct || channels.is_none_or(|channels| channels.contains(&visit.channel))
+        let Some(channels) = self.channels.get(&visit.platform()) else { return true };
+        let thread = visit.thread.as_deref().filter(|_| visit.platform() == PlatformKind::Discord);
+        let here = |listed: &ChannelId| *listed == visit.channel || Some(listed.id()) == thread;
+        visit.direct || channels.iter().any(here)
     }
 
     /// Whether this person may decide about a tool call that `asker` (a user ID on the same platform) brought about.
@@ -211,6 +213,25 @@ mod tests {
         let access = Access::default().only_in(PlatformKind::Discord, vec![here]);
         assert!(access.admits(&visit("discord:100000000000000001", "300000000000000001")));
         assert!(!access.admits(&visit("discord:100000000000000002", "300000000000000001")));
+    }
+
+    #[test]
+    fn a_discord_thread_may_be_listed_by_its_own_id() {
+        let thread = "discord:600000000000000001".parse().unwrap();
+        let access = Access::default().only_in(PlatformKind::Discord, vec![thread]);
+        let within = |thread: Option<&str>| Visit {
+            thread: thread.map(str::to_owned),
+            ..visit("discord:100000000000000001", "300000000000000001")
+        };
+        assert!(access.listens(&within(Some("600000000000000001"))));
+        assert!(!access.listens(&within(Some("600000000000000002"))));
+        assert!(!access.listens(&within(None)));
+
+        // Elsewhere a thread is named by a message, whose number says nothing about channels.
+        let chat = "telegram:42".parse().unwrap();
+        let access = Access::default().only_in(PlatformKind::Telegram, vec![chat]);
+        let topic = visit("telegram:-1001000000001", "11");
+        assert!(!access.listens(&Visit { thread: Some("42".to_owned()), ..topic }));
     }
 
     #[test]

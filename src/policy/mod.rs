@@ -146,6 +146,7 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Person;
 
     fn policy(slack: &str) -> Policy {
         let list = AllowList::parse(PlatformKind::Slack, slack.split(',')).unwrap();
@@ -162,6 +163,26 @@ mod tests {
     fn nothing_is_allowed_by_default() {
         assert!(speak(&Policy::default(), "C0ALERTS").is_err());
         assert!(speak(&policy(""), "C0ALERTS").is_err());
+    }
+
+    #[test]
+    fn an_answer_is_allowed_where_nobody_may_post_and_no_longer_than_its_person_is() {
+        let visit = Visit {
+            channel: "slack:C0PRIVATE".parse().unwrap(),
+            thread: None,
+            direct: false,
+            person: Person { id: "U0ALICE".to_owned(), name: None, outsider: false },
+        };
+        let bot = ClientName::new("bot");
+        let answer = Invitation::Answer { visit: visit.clone() };
+        let open = Policy::default();
+        assert!(speak(&open, "C0PRIVATE").is_err());
+        assert_eq!(open.reply(&bot, &answer).unwrap().channel(), &visit.channel);
+        let users = Users::parse(PlatformKind::Slack, &["U0BOB".to_owned()]).unwrap();
+        let closed =
+            Policy::default().with_access(Access::default().users(PlatformKind::Slack, users));
+        assert!(closed.reply(&bot, &answer).is_err());
+        assert!(closed.reply(&bot, &Invitation::TurnAway { visit }).is_ok());
     }
 
     #[test]

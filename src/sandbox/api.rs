@@ -14,8 +14,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::agent::HINTS;
 use super::channels::Standing;
 use super::faults::Fault;
+use super::people::NAMES;
 use super::state::{NotSpoken, Press, Speech};
 use super::{Event, World};
 
@@ -23,8 +25,16 @@ pub(super) fn router() -> Router<World> {
     Router::new()
         .route("/", get(page))
         .route("/sandbox/page.css", get(style))
-        .route("/sandbox/page.js", get(script))
-        .route("/sandbox/markup.js", get(markup))
+        .route("/sandbox/page.js", get(|| async { javascript(include_str!("page/page.js")) }))
+        .route("/sandbox/faults.js", get(|| async { javascript(include_str!("page/faults.js")) }))
+        .route("/sandbox/markup.js", get(|| async { javascript(include_str!("page/markup.js")) }))
+        .route("/sandbox/message.js", get(|| async { javascript(include_str!("page/message.js")) }))
+        .route("/sandbox/speak.js", get(|| async { javascript(include_str!("page/speak.js")) }))
+        .route(
+            "/sandbox/workspace.js",
+            get(|| async { javascript(include_str!("page/workspace.js")) }),
+        )
+        .route("/sandbox/api/hints", get(hints))
         .route("/sandbox/api/channels", get(channels))
         .route("/sandbox/api/messages", get(messages).post(speak))
         .route("/sandbox/api/presses", post(press))
@@ -35,7 +45,7 @@ pub(super) fn router() -> Router<World> {
 async fn page() -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        // What agents write is shown here: nothing but our own two files may run or load.
+        // What agents write is shown here: nothing but our own files may run or load.
         (
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -50,17 +60,16 @@ async fn style() -> Response {
     (headers, include_str!("page/page.css")).into_response()
 }
 
-async fn script() -> Response {
-    javascript(include_str!("page/page.js"))
-}
-
-async fn markup() -> Response {
-    javascript(include_str!("page/markup.js"))
-}
-
 fn javascript(text: &'static str) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")];
     (headers, text).into_response()
+}
+
+/// Who may be chosen on the page, and what the scripted agent understands.
+async fn hints() -> Json<Value> {
+    let scripts: Vec<Value> =
+        HINTS.iter().map(|(say, does)| json!({ "say": say, "does": does })).collect();
+    Json(json!({ "people": NAMES, "scripts": scripts }))
 }
 
 async fn channels(Shared(world): Shared<World>) -> Json<Value> {

@@ -74,6 +74,8 @@ pub(super) struct Desk<'a> {
     pub events: &'a mut Vec<Event>,
     /// Slack: `channels:read` is missing for this request.
     pub missing_scope: bool,
+    /// Telegram: an update of unknown shape is among the others.
+    pub odd_update: bool,
 }
 
 /// Handles one authenticated request. `refuse` words a fault as the vendor would; `apply` does the work.
@@ -81,6 +83,17 @@ pub(super) async fn exchange(
     world: &World,
     call: Call,
     refuse: fn(&Fault) -> Answer,
+    apply: impl FnOnce(Desk<'_>) -> Answer,
+) -> Response {
+    exchange_after(world, call, refuse, std::future::ready(()), apply).await
+}
+
+/// The same for a request that is held until there is something to tell. A fault strikes before that.
+pub(super) async fn exchange_after(
+    world: &World,
+    call: Call,
+    refuse: fn(&Fault) -> Answer,
+    hold: impl Future<Output = ()>,
     apply: impl FnOnce(Desk<'_>) -> Answer,
 ) -> Response {
     let (number, fault) = arrive(world, &call);
@@ -100,15 +113,19 @@ pub(super) async fn exchange(
             FaultKind::RateLimit
             | FaultKind::ServerError
             | FaultKind::RevokedToken
+            | FaultKind::InvalidAuth
             | FaultKind::Archived
-            | FaultKind::Blocked,
+            | FaultKind::Blocked
+            | FaultKind::Conflict,
         ) => {
             if let Some(fault) = &fault {
                 return refuse(fault).into_response();
             }
         }
-        Some(FaultKind::DropAfter | FaultKind::MissingScope) | None => {}
+        // The others strike later, or elsewhere.
+        Some(_) | None => {}
     }
+    hold.await;
 
     let mut events = Vec::new();
     let answer = {
@@ -118,6 +135,7 @@ pub(super) async fn exchange(
             now: world.inner.clock.now(),
             events: &mut events,
             missing_scope: fault.as_ref().is_some_and(|f| f.kind == FaultKind::MissingScope),
+            odd_update: fault.as_ref().is_some_and(|f| f.kind == FaultKind::OddUpdate),
         });
         if fault.is_none() {
             state.log_outcome(number, &answer.outcome);
@@ -189,7 +207,7 @@ pub(super) fn html(status: StatusCode, title: &str) -> Response {
 }
 
 /// An answer whose connection breaks: before anything of it is written if `body` is empty, else in its middle.
-fn broken(mut body: Vec<u8>) -> Response {
+pub(super) fn broken(mut body: Vec<u8>) -> Response {
     let length = body.len().max(64);
     body.truncate(body.len() / 2);
     let stream = if body.is_empty() {

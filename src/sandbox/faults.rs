@@ -19,7 +19,8 @@ pub struct Fault {
     /// Only for requests that name this channel (`C0ALERTS` or `slack:C0ALERTS`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
-    /// Only for this method: `chat.postMessage`, `create_message`, `sendMessage`.
+    /// Only for this method: `chat.postMessage`, `create_message`, `sendMessage`. `getUpdates` is hit only if it is
+    /// named: a poll is always under way, and would take what is meant for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// What goes wrong.
@@ -58,14 +59,40 @@ pub enum FaultKind {
     DropAfter,
     /// The token was revoked.
     RevokedToken,
-    /// Slack: `channels:read` is missing. Hits `auth.test` and the methods that need it.
+    /// Slack: the token is wrong (`invalid_auth`).
+    InvalidAuth,
+    /// Slack: `channels:read` or `files:write` is missing. Hits `auth.test` and the methods that need them.
     MissingScope,
+    /// Slack's Socket Mode: `disconnect` with `refresh_requested`, and the WebSocket is closed at once. With `times` 0 a
+    /// storm.
+    Disconnect,
+    /// Slack's Socket Mode: `disconnect` with `warning`; the WebSocket is closed 10 s later.
+    Refresh,
+    /// Slack's Socket Mode: it is switched off.
+    LinkDisabled,
+    /// Slack's Socket Mode: `too_many_websockets`.
+    TooManySockets,
     /// The channel, thread or topic was archived or closed.
     Archived,
     /// Telegram: the bot was blocked.
     Blocked,
     /// The answer takes [`Fault::millis`] longer.
     Slow,
+    /// Discord's gateway: the message content intent is not switched on.
+    MissingIntent,
+    /// Discord's gateway: a heartbeat is not answered.
+    NoAck,
+    /// Discord's gateway: the bot is asked to reconnect.
+    Reconnect,
+    /// Discord's gateway: the session is over.
+    InvalidSession,
+    /// Discord's gateway: the connection breaks. `drop_before` with the method `gateway` breaks it as soon as it is open,
+    /// and `revoked_token` with that method refuses the token there.
+    Drop,
+    /// Telegram: another process polls with the same token (409). Hits `getUpdates`.
+    Conflict,
+    /// Telegram: the answer ends with an update of a shape that nobody knows. Hits `getUpdates`.
+    OddUpdate,
 }
 
 /// Which of Discord's limits was hit.
@@ -107,6 +134,21 @@ pub enum InvalidFault {
 }
 
 impl FaultKind {
+    /// Whose connections that stay open it strikes, never a request.
+    const fn strikes_sockets_of(self) -> Option<Vendor> {
+        match self {
+            Self::Disconnect | Self::Refresh | Self::LinkDisabled | Self::TooManySockets => {
+                Some(Vendor::Slack)
+            }
+            Self::MissingIntent
+            | Self::NoAck
+            | Self::Reconnect
+            | Self::InvalidSession
+            | Self::Drop => Some(Vendor::Discord),
+            _ => None,
+        }
+    }
+
     /// The name as it stands in JSON and in the log of requests.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -119,10 +161,22 @@ impl FaultKind {
             Self::DropBefore => "drop_before",
             Self::DropAfter => "drop_after",
             Self::RevokedToken => "revoked_token",
+            Self::InvalidAuth => "invalid_auth",
             Self::MissingScope => "missing_scope",
+            Self::Disconnect => "disconnect",
+            Self::Refresh => "refresh",
+            Self::LinkDisabled => "link_disabled",
+            Self::TooManySockets => "too_many_sockets",
             Self::Archived => "archived",
             Self::Blocked => "blocked",
             Self::Slow => "slow",
+            Self::MissingIntent => "missing_intent",
+            Self::NoAck => "no_ack",
+            Self::Reconnect => "reconnect",
+            Self::InvalidSession => "invalid_session",
+            Self::Drop => "drop",
+            Self::Conflict => "conflict",
+            Self::OddUpdate => "odd_update",
         }
     }
 }
@@ -181,9 +235,11 @@ impl Fault {
     /// One sentence that names the field.
     pub fn check(&self) -> Result<(), InvalidFault> {
         let only = match self.kind {
-            FaultKind::MissingScope => Some(Vendor::Slack),
-            FaultKind::Blocked => Some(Vendor::Telegram),
-            _ => None,
+            FaultKind::MissingScope | FaultKind::InvalidAuth => Some(Vendor::Slack),
+            FaultKind::Blocked | FaultKind::Conflict | FaultKind::OddUpdate => {
+                Some(Vendor::Telegram)
+            }
+            kind => kind.strikes_sockets_of(),
         };
         if let Some(vendor) = only.filter(|vendor| *vendor != self.platform) {
             return Err(InvalidFault::Elsewhere { kind: self.kind, vendor });
@@ -206,11 +262,18 @@ impl Fault {
     }
 
     fn hits(&self, platform: Vendor, method: &str, channels: &[&str]) -> bool {
-        let needs_scope = self.kind != FaultKind::MissingScope
-            || method == "auth.test"
-            || method.starts_with("conversations.");
+        let fits = match self.kind {
+            FaultKind::MissingScope => {
+                let families = ["auth.test", "conversations.", "files."];
+                families.iter().any(|family| method.starts_with(family))
+            }
+            FaultKind::Conflict | FaultKind::OddUpdate => method == "getUpdates",
+            kind if kind.strikes_sockets_of().is_some() => method == "socket",
+            // What waits for long is struck only by its name.
+            _ => self.method.is_some() || !["getUpdates", "socket"].contains(&method),
+        };
         self.platform == platform
-            && needs_scope
+            && fits
             && self.method.as_deref().is_none_or(|m| m == method)
             && self.channel.as_deref().is_none_or(|c| {
                 let prefix = format!("{}:", platform.as_str());
@@ -246,6 +309,22 @@ impl Faults {
         channels: &[&str],
     ) -> Option<Fault> {
         let place = self.0.iter().position(|fault| fault.hits(platform, method, channels))?;
+        self.use_up(place)
+    }
+
+    /// Takes the first fault of these kinds that hits an open connection. Kinds that happen to requests too do so only
+    /// where they name the method `gateway`.
+    pub(super) fn take_socket(&mut self, platform: Vendor, kinds: &[FaultKind]) -> Option<Fault> {
+        let place = self.0.iter().position(|fault| {
+            fault.platform == platform
+                && kinds.contains(&fault.kind)
+                && (fault.kind.strikes_sockets_of().is_some()
+                    || fault.method.as_deref() == Some("gateway"))
+        })?;
+        self.use_up(place)
+    }
+
+    fn use_up(&mut self, place: usize) -> Option<Fault> {
         let fault = self.0.get_mut(place)?;
         let taken = fault.clone();
         match fault.times {

@@ -10,6 +10,8 @@
 //! POST /sandbox/slack/api/{method}            slack/       exchange.rs: one request, from token and fault
 //! ANY  /sandbox/discord/api/v10/{path}        discord/       to answer, and its line in the log
 //! ANY  /sandbox/telegram/bot{token}/{method}  telegram/    state.rs, channels.rs: what there is
+//! POST /sandbox/agent/                        agent/       a scripted agent that speaks A2A
+//! GET  /sandbox/telegram/file/bot{token}/{path}
 //! ANY  /sandbox/api/…                         api.rs       faults.rs: what to break next
 //! GET  /                                      page/        what people see, pushed live
 //! ```
@@ -17,11 +19,13 @@
 //! What people say and press reaches the bot the vendor's way: Slack's Socket Mode or events, Discord's gateway,
 //! Telegram's `getUpdates`, each with a queue of its own (`Inbound`) in the workspace's state.
 
+mod agent;
 mod api;
 mod channels;
 mod discord;
 mod exchange;
 mod faults;
+mod moment;
 mod people;
 mod slack;
 mod state;
@@ -38,8 +42,11 @@ use tokio::sync::broadcast;
 
 use crate::clock::Clock;
 
+pub use agent::AgentRequest;
+pub use discord::Gateway;
 pub use faults::{Fault, FaultKind, InvalidFault, Scope};
 pub use people::Person;
+pub use slack::NotVerified;
 pub use state::{Button, File, Message, NotPressed, NotSpoken, Press, Request, Speech, Upload};
 
 use state::State;
@@ -129,6 +136,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     tokens: Tokens,
     state: Mutex<State>,
+    agent: agent::Agent,
     events: broadcast::Sender<Event>,
 }
 
@@ -147,6 +155,7 @@ impl World {
     pub fn with_tokens(clock: Arc<dyn Clock>, tokens: Tokens) -> Self {
         Self {
             inner: Arc::new(Inner {
+                agent: agent::Agent::new(clock.now()),
                 clock,
                 tokens,
                 state: Mutex::new(State::default()),
@@ -155,12 +164,13 @@ impl World {
         }
     }
 
-    /// Everything the workspace serves: the three APIs, the page and the page's own API.
+    /// Everything the workspace serves: the three APIs, the scripted agent, the page and the page's own API.
     pub fn router(&self) -> Router {
         Router::new()
             .merge(slack::router())
             .merge(discord::router())
             .merge(telegram::router())
+            .merge(agent::router())
             .merge(api::router())
             .with_state(self.clone())
     }
@@ -240,16 +250,21 @@ impl World {
     pub fn exports(&self, base: &str) -> Vec<(String, String)> {
         let base = base.trim_end_matches('/');
         let tokens = &self.inner.tokens;
+        self.state().slack.served_under(base);
         [
             ("SLACK_API_URL", format!("{base}/sandbox/slack/api")),
             ("SLACK_BOT_TOKEN", tokens.slack.clone()),
+            ("SLACK_APP_TOKEN", slack::app_token(tokens)),
             ("SLACK_CHANNEL_IDS", channels::SLACK_ALLOWED.to_owned()),
             ("DISCORD_API_URL", format!("{base}/sandbox/discord/api/v10")),
             ("DISCORD_BOT_TOKEN", tokens.discord.clone()),
             ("DISCORD_CHANNEL_IDS", channels::DISCORD_ALLOWED.to_owned()),
+            ("DISCORD_ALLOWED_USERS", "*".to_owned()),
             ("TELEGRAM_API_URL", format!("{base}/sandbox/telegram")),
             ("TELEGRAM_BOT_TOKEN", tokens.telegram.clone()),
             ("TELEGRAM_CHAT_IDS", channels::TELEGRAM_ALLOWED.to_owned()),
+            ("KAGENT_A2A_URL", format!("{base}/sandbox/agent/")),
+            ("TELEGRAM_ALLOWED_USERS", "*".to_owned()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))

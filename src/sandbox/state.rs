@@ -351,11 +351,15 @@ impl State {
     /// A slash command is heard by the bot and seen by nobody.
     pub(super) fn command(&self, speech: &Speech) -> Option<Heard> {
         let channel = self.channels.get(&speech.channel)?;
+        // A Discord thread is a channel of its own.
+        let thread = speech.thread.as_ref().filter(|_| channel.vendor == Vendor::Discord);
+        let thread = thread.and_then(|id| self.channel(Vendor::Discord, id));
+        let channel = thread.unwrap_or(channel);
         // Telegram's commands are messages; Slack's do not run in threads.
         let command = speech.text.starts_with('/')
             && match channel.vendor {
                 Vendor::Slack => speech.thread.is_none(),
-                Vendor::Discord => true,
+                Vendor::Discord => self.discord.is_command(&speech.text),
                 Vendor::Telegram => false,
             };
         let author = speech.author.clone().unwrap_or_else(|| "alice".to_owned());

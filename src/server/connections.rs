@@ -48,7 +48,8 @@ pub(super) async fn serve(
     };
     while let Some(Some((stream, place))) = stop.run_until_cancelled(next()).await {
         let service = TowerToHyperService::new(routes.clone());
-        let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection =
+            server.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

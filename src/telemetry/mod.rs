@@ -11,9 +11,17 @@ pub use redact::Redacting;
 
 /// What is logged when nobody says otherwise.
 const DEFAULT_FILTER: &str = "warn,herald=info,rmcp=error";
-/// These print requests and headers below `warn`: tokens travel in both.
-const QUIET: [&str; 6] =
-    ["hyper=warn", "hyper_util=warn", "h2=warn", "reqwest=warn", "rustls=warn", "sqlx=warn"];
+/// These print requests, headers and frames below `warn`: tokens travel in all of them, and addresses for answers.
+const QUIET: [&str; 8] = [
+    "hyper=warn",
+    "hyper_util=warn",
+    "h2=warn",
+    "reqwest=warn",
+    "rustls=warn",
+    "sqlx=warn",
+    "tungstenite=warn",
+    "tokio_tungstenite=warn",
+];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

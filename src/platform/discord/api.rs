@@ -1,6 +1,10 @@
 //! Calls to Discord's REST API, version 10: <https://docs.discord.com/developers/reference>.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{Method, header};
+use reqwest::RequestBuilder;
+use reqwest::multipart::{Form, Part};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,7 +12,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::failure;
-use crate::model::{Failure, PlatformKind};
+use crate::model::{Failure, FilePart, PlatformKind, Reason};
 use crate::platform::http::{Answer, HttpClient, authorization, endpoint};
 use crate::platform::verdict::{no_answer, not_understood};
 
@@ -19,12 +23,15 @@ pub(super) const BASE: &str = "https://discord.com/api/v10";
 const USER_AGENT: &str =
     concat!("DiscordBot (", env!("CARGO_PKG_NAME"), ", ", env!("CARGO_PKG_VERSION"), ")");
 
+/// Any bytes.
+const ANY: &str = "application/octet-stream";
+
 /// One token at one base URL.
 #[derive(Clone, Debug)]
 pub(super) struct Api {
-    http: HttpClient,
-    base: Url,
-    token: SecretString,
+    pub(super) http: HttpClient,
+    pub(super) base: Url,
+    pub(super) token: SecretString,
 }
 
 impl Api {
@@ -57,18 +64,63 @@ impl Api {
         understood(&answer)
     }
 
+    /// Uploads a file beside a JSON body: <https://docs.discord.com/developers/reference#uploading-files>.
+    pub(super) async fn upload(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+        file: &FilePart,
+    ) -> Result<Answer, Failure> {
+        let broken = |_| Failure::give_up(Reason::Internal, "the file could not be put together");
+        let bytes = STANDARD.decode(&file.base64).map_err(|_| broken(()))?;
+        let json = serde_json::to_string(body).map_err(|_| broken(()))?;
+        let part =
+            |mime: &str| Part::bytes(bytes.clone()).file_name(file.name.clone()).mime_str(mime);
+        // What a stranger calls a media type may not be one.
+        let file = part(&file.mime).or_else(|_| part(ANY));
+        let file = file.map_err(|_| broken(()))?;
+        let form = Form::new().text("payload_json", json).part("files[0]", file);
+        let request = self.request(Method::POST, endpoint(&self.base, path.iter().copied()));
+        let request = authorization(request, "Bot", self.token.expose_secret()).multipart(form);
+        self.send(request).await
+    }
+
+    /// Answers an interaction, whose own token is all that is needed.
+    pub(super) async fn answer_interaction(
+        &self,
+        id: &str,
+        token: &str,
+        body: &impl Serialize,
+    ) -> Result<Answer, Failure> {
+        let url = endpoint(&self.base, ["interactions", id, token, "callback"]);
+        self.send(self.request(Method::POST, url).json(body)).await
+    }
+
+    fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.http.request(method, url).header(header::USER_AGENT, USER_AGENT)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        self.http.send(request).await.map_err(|error| no_answer(PlatformKind::Discord, error))
+    }
+
     async fn ask(
         &self,
         method: Method,
         url: Url,
         body: Option<&impl Serialize>,
     ) -> Result<Answer, Failure> {
-        let request = self.http.request(method, url).header(header::USER_AGENT, USER_AGENT);
+        let empty = body.is_none() && method == Method::POST;
+        let request = self.request(method, url);
         let mut request = authorization(request, "Bot", self.token.expose_secret());
         if let Some(body) = body {
             request = request.json(body);
         }
-        self.http.send(request).await.map_err(|error| no_answer(PlatformKind::Discord, error))
+        if empty {
+            // Left out where there is no body, and then refused by servers on the way (411).
+            request = request.header(header::CONTENT_LENGTH, 0);
+        }
+        self.send(request).await
     }
 }
 

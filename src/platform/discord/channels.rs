@@ -38,6 +38,17 @@ struct Guild {
 }
 
 impl Channel {
+    /// A channel of which this much is known.
+    pub(super) const fn new(
+        id: String,
+        kind: u8,
+        guild_id: Option<String>,
+        parent_id: Option<String>,
+        name: Option<String>,
+    ) -> Self {
+        Self { id, kind, guild_id, parent_id, name, thread_metadata: None }
+    }
+
     /// Whether this is a thread, whose parent is a channel (a channel's parent is a category).
     pub(super) fn is_thread(&self) -> bool {
         matches!(self.kind, 10..=12)
@@ -95,14 +106,14 @@ fn unknown(id: &str) -> ChannelInfo {
 
 impl Discord {
     /// One channel, anew.
-    pub(super) async fn fetch(&self, id: &str) -> Result<Channel, Failure> {
+    pub(super) async fn look_up(&self, id: &str) -> Result<Channel, Failure> {
         let channel: Channel = self.api.get(&["channels", id], &[]).await?;
         self.known.keep(id, channel.clone());
         Ok(channel)
     }
 
     pub(super) async fn channel(&self, channel: &ChannelId) -> Result<ChannelInfo, Failure> {
-        match self.fetch(channel.id()).await {
+        match self.look_up(channel.id()).await {
             Ok(channel) => Ok(channel.info()),
             Err(failure)
                 if matches!(

@@ -1,28 +1,44 @@
-//! Discord, over its REST API.
+//! Discord: its REST API on the way out, its gateway on the way in.
+//!
+//! ```text
+//! listener.rs      the loop: session, address, pauses, and what ends it
+//!   gateway.rs     one connection: heartbeats, identify, resume
+//!     events.rs    what Discord says -> what was heard, pure
+//!   intake.rs      a bounded queue behind it: place, take, answer, cursor
+//!     interactions.rs   slash commands and buttons, answered within three seconds
+//! ```
 
 mod api;
 mod channels;
 mod config;
+mod events;
 mod failure;
+mod fetch;
+mod gateway;
+mod intake;
+mod interactions;
+mod listener;
+mod message;
 pub mod render;
+mod session;
+mod setup;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 pub use config::Config;
 use http::Method;
+pub use listener::listener;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+pub use setup::setup;
 
 use self::api::{Api, understood};
 use self::channels::Channel;
 use super::http::{HttpClient, TransportError};
 use super::known::Known;
-use super::listener::Listener;
 use super::verdict::no_answer;
 use super::{Capabilities, Pace, Platform, Sent, Signal};
-use crate::clock::Clock;
 use crate::model::{
     Action, Attachment, ChannelId, ChannelInfo, Disposition, Failure, Identity, Part, Placement,
     PlatformKind, Reason, Step,
@@ -30,24 +46,12 @@ use crate::model::{
 use crate::policy::Route;
 use crate::render::{Document, RenderError};
 
-/// No link previews.
-const SUPPRESS_EMBEDS: u32 = 1 << 2;
-/// No sound.
-const SUPPRESS_NOTIFICATIONS: u32 = 1 << 12;
 /// How long a question may take that has to be answered before a message is sent.
 const BEFORE_A_SEND: Duration = Duration::from_secs(4);
+/// How long a signal may take.
+const LONGEST_SIGNAL: Duration = Duration::from_secs(10);
 /// How many characters a thread's name may have.
 const MOST_THREAD_NAME: usize = 100;
-
-/// What listens on Discord as configured; `None` where the settings for it are missing. Calls nobody.
-#[must_use]
-pub fn listener(
-    _config: &Config,
-    _http: &HttpClient,
-    _clock: &Arc<dyn Clock>,
-) -> Option<Arc<dyn Listener>> {
-    None
-}
 
 /// One Discord bot.
 #[derive(Debug)]
@@ -56,38 +60,6 @@ pub struct Discord {
     pace: Pace,
     /// Channels by ID: which server for permalinks, which parent for threads. Neither changes.
     known: Known<Channel>,
-}
-
-/// <https://docs.discord.com/developers/resources/message#create-message>
-#[derive(Serialize)]
-struct Message<'a> {
-    content: &'a str,
-    /// Left out, everything that looks like a mention would ping.
-    allowed_mentions: AllowedMentions,
-    flags: u32,
-    #[serde(flatten)]
-    new: Option<New<'a>>,
-}
-
-/// What only a new message has.
-#[derive(Serialize)]
-struct New<'a> {
-    /// With `enforce_nonce`, a repetition within a few minutes returns the first message.
-    nonce: &'a str,
-    enforce_nonce: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message_reference: Option<Reference<'a>>,
-}
-
-#[derive(Serialize)]
-struct AllowedMentions {
-    parse: [&'static str; 0],
-}
-
-#[derive(Serialize)]
-struct Reference<'a> {
-    message_id: &'a str,
-    fail_if_not_exists: bool,
 }
 
 /// A message, a thread or a user, as far as we look at it.
@@ -129,7 +101,7 @@ impl Discord {
         let known = match self.known.get(thread) {
             Some(known) => known,
             None => {
-                let asked = tokio::time::timeout(BEFORE_A_SEND, self.fetch(thread)).await;
+                let asked = tokio::time::timeout(BEFORE_A_SEND, self.look_up(thread)).await;
                 asked
                     .unwrap_or_else(|_| {
                         Err(no_answer(PlatformKind::Discord, TransportError::Timeout))
@@ -142,52 +114,6 @@ impl Discord {
         } else {
             Err(Failure::give_up(Reason::Denied, "that thread is not one of this channel's"))
         }
-    }
-
-    async fn post(
-        &self,
-        channel: &str,
-        placement: &Placement,
-        nonce: &str,
-        part: &Part,
-    ) -> Result<Sent, Failure> {
-        let silent = if placement.silent { SUPPRESS_NOTIFICATIONS } else { 0 };
-        let message = Message {
-            content: text(part),
-            allowed_mentions: AllowedMentions { parse: [] },
-            flags: SUPPRESS_EMBEDS | silent,
-            new: Some(New {
-                nonce,
-                enforce_nonce: true,
-                message_reference: placement
-                    .reply_to
-                    .as_deref()
-                    .map(|message_id| Reference { message_id, fail_if_not_exists: false }),
-            }),
-        };
-        self.learn(channel);
-        let path = ["channels", channel, "messages"];
-        let answer = self.api.call(Method::POST, &path, Some(&message)).await?;
-        // A message that is replied to may be gone (`fail_if_not_exists`), so what is unknown is the first message with
-        // this nonce: it arrived, and somebody deleted it.
-        if failure::code(&answer) == Some(failure::UNKNOWN_MESSAGE) {
-            return Ok(Sent::default());
-        }
-        let made: Made = understood(&answer)?;
-        Ok(Sent { permalink: self.permalink(channel, &made.id), id: made.id })
-    }
-
-    async fn edit(&self, channel: &str, id: &str, part: &Part) -> Result<Sent, Failure> {
-        let message = Message {
-            content: text(part),
-            allowed_mentions: AllowedMentions { parse: [] },
-            flags: SUPPRESS_EMBEDS,
-            new: None,
-        };
-        let path = ["channels", channel, "messages", id];
-        let answer = self.api.call(Method::PATCH, &path, Some(&message)).await?;
-        let made: Made = understood(&answer)?;
-        Ok(Sent { permalink: self.permalink(channel, &made.id), id: made.id })
     }
 
     async fn delete(&self, channel: &str, id: &str) -> Result<Sent, Failure> {
@@ -252,10 +178,6 @@ fn unsent(failure: Failure) -> Failure {
         Disposition::Ambiguous => Failure::retry(failure.reason, failure.hint),
         _ => failure,
     }
-}
-
-fn text(part: &Part) -> &str {
-    part.text().map_or("", |text| &text.body)
 }
 
 fn is_id(id: &str) -> bool {
@@ -324,15 +246,25 @@ impl Platform for Discord {
 
     async fn signal(
         &self,
-        _route: &Route,
-        _placement: &Placement,
-        _signal: &Signal,
+        route: &Route,
+        placement: &Placement,
+        signal: &Signal,
     ) -> Result<(), Failure> {
-        Err(Failure::give_up(Reason::Internal, "not built yet"))
+        let shown = async {
+            let place = self.place(route.channel().id(), placement).await?;
+            match signal {
+                Signal::Typing => self.typing(place).await,
+                Signal::Edit { message_id, part } => {
+                    self.edit(place, message_id, part).await.map(drop)
+                }
+            }
+        };
+        let late = |_| Err(no_answer(PlatformKind::Discord, TransportError::Timeout));
+        tokio::time::timeout(LONGEST_SIGNAL, shown).await.unwrap_or_else(late)
     }
 
-    async fn fetch(&self, _file: &Attachment, _most: usize) -> Result<Vec<u8>, Failure> {
-        Err(Failure::give_up(Reason::Internal, "not built yet"))
+    async fn fetch(&self, file: &Attachment, most: usize) -> Result<Vec<u8>, Failure> {
+        self.attachment(file, most).await
     }
 
     async fn describe(&self, channel: &ChannelId) -> Result<ChannelInfo, Failure> {
@@ -346,7 +278,7 @@ impl Platform for Discord {
     async fn parent(&self, channel: &ChannelId) -> Result<Option<ChannelId>, Failure> {
         let known = match self.known.get(channel.id()) {
             Some(known) => known,
-            None => self.fetch(channel.id()).await?,
+            None => self.look_up(channel.id()).await?,
         };
         let parent = known.parent_id.as_deref().filter(|_| known.is_thread());
         Ok(parent.and_then(|id| ChannelId::new(PlatformKind::Discord, id).ok()))

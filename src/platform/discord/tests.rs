@@ -1,3 +1,5 @@
+mod inbound;
+
 use serde_json::json;
 
 use super::*;
@@ -176,7 +178,7 @@ async fn a_message_is_edited_without_reviving_mentions_and_deleted() {
     assert_eq!(asked[0].method, "PATCH");
     assert_eq!(
         asked[0].json(),
-        json!({"content": "**hi**", "allowed_mentions": {"parse": []}, "flags": 4})
+        json!({"content": "**hi**", "allowed_mentions": {"parse": []}, "flags": 4, "components": []})
     );
     assert_eq!((asked[1].method.as_str(), asked[1].body.as_str()), ("DELETE", ""));
 }

@@ -4,7 +4,10 @@
 //! sender must know (was anything written, `Retry-After`, `needed`, the scopes in the headers), and its strict response models
 //! take a posted message for an error when its metadata holds anything but strings. Answers are read leniently.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode, header};
+use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +29,8 @@ pub(super) struct Api {
     http: HttpClient,
     base: Url,
     token: SecretString,
+    /// How long an exchange may take, where that is less than the client's own limit.
+    within: Option<Duration>,
 }
 
 /// An answer that says `ok`.
@@ -63,7 +68,27 @@ pub(super) enum Arguments<'a, T: Serialize> {
 
 impl Api {
     pub(super) const fn new(http: HttpClient, base: Url, token: SecretString) -> Self {
-        Self { http, base, token }
+        Self { http, base, token, within: None }
+    }
+
+    /// The same, with less patience.
+    pub(super) fn within(&self, within: Duration) -> Self {
+        Self { within: Some(within), ..self.clone() }
+    }
+
+    /// The client, for what is no method.
+    pub(super) const fn http(&self) -> &HttpClient {
+        &self.http
+    }
+
+    /// A request that shows the token: only for an address that is known to be Slack's.
+    pub(super) fn authorized(&self, method: Method, url: Url) -> RequestBuilder {
+        let request =
+            authorization(self.http.request(method, url), "Bearer", self.token.expose_secret());
+        match self.within {
+            Some(within) => request.timeout(within),
+            None => request,
+        }
     }
 
     /// Calls a method.
@@ -72,8 +97,7 @@ impl Api {
         method: &str,
         arguments: Arguments<'_, impl Serialize>,
     ) -> Result<Reply<T>, CallError> {
-        let request = self.http.request(Method::POST, endpoint(&self.base, [method]));
-        let request = authorization(request, "Bearer", self.token.expose_secret());
+        let request = self.authorized(Method::POST, endpoint(&self.base, [method]));
         let request = match arguments {
             Arguments::Json(json) => {
                 request.header(header::CONTENT_TYPE, "application/json; charset=utf-8").json(json)

@@ -65,6 +65,15 @@ static TABLE: &[Row] = &[
         "that message does not exist (any more)"),
     row(&["cant_update_message", "cant_delete_message", "edit_window_closed"], Reason::Rejected, GiveUp,
         "Slack does not let the bot change that message: it is too old, or not the bot's own"),
+    // A file.
+    row(&["file_uploads_disabled", "file_uploads_except_images_disabled", "restricted_action_file"], Reason::MissingPermission, GiveUp,
+        "a workspace setting keeps the bot from uploading files: an admin has to allow it"),
+    row(&["file_not_found", "file_deleted", "files_not_found", "upload_not_found"], Reason::Rejected, GiveUp,
+        "Slack lost the file while it was uploaded"),
+    row(&["over_file_size_limit", "file_upload_size_restricted", "post_upload_quota_exceeded"], Reason::TooLong, GiveUp,
+        "Slack finds the file too large"),
+    row(&["storage_limit_reached", "team_quota_exceeded"], Reason::Quota, GiveUp,
+        "the workspace has no room left for files: an admin has to make some"),
     // The content.
     row(&["no_text"], Reason::Rejected, GiveUp, "the text is empty: write something to send"),
     row(&["msg_too_long", "msg_blocks_too_long", "msg_blocks_too_many", "metadata_too_large"], Reason::TooLong, GiveUp,

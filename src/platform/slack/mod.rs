@@ -3,32 +3,43 @@
 mod api;
 mod channels;
 mod config;
+pub mod events;
 mod failure;
+mod files;
+mod home;
+mod inbound;
+mod listener;
+mod origin;
 pub mod render;
+mod respond;
+mod setup;
+mod socket_mode;
+mod speech;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 pub use config::Config;
+pub use listener::listener;
 use serde::{Deserialize, Serialize};
+pub use setup::setup;
 use slack_morphism::prelude::{
-    SlackApiChatDeleteRequest, SlackApiChatPostMessageRequest, SlackApiChatUpdateRequest,
+    SlackActionsBlock, SlackApiChatDeleteRequest, SlackApiChatPostMessageRequest,
+    SlackApiChatUpdateRequest, SlackBlock, SlackBlockButtonElement, SlackBlockButtonStyle,
     SlackMarkdownBlock, SlackMessageContent, SlackMessageMetadata,
 };
 use url::Url;
 use uuid::Uuid;
 
 use self::api::{Api, Arguments, CallError, Reply};
+use self::origin::Origins;
 use super::http::HttpClient;
 use super::known::Known;
-use super::listener::Listener;
 use super::verdict::not_understood;
 use super::{Capabilities, Pace, Platform, Sent, Signal};
-use crate::clock::Clock;
 use crate::model::{
-    Action, Attachment, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind,
-    Reason, Step,
+    Action, Attachment, Button, ButtonStyle, CardPart, ChannelId, ChannelInfo, Failure, Identity,
+    Part, Placement, PlatformKind, Reason, Step,
 };
 use crate::policy::Route;
 use crate::render::{Document, RenderError};
@@ -36,18 +47,14 @@ use crate::render::{Document, RenderError};
 /// Slack cuts, or splits, a longer `text`; next to blocks it is only what notifications show.
 const MOST_FALLBACK: usize = 3900;
 
+/// The most characters on a button.
+const MOST_LABEL: usize = 75;
+
+/// How long a signal may take.
+const SIGNAL: Duration = Duration::from_secs(10);
+
 /// The metadata that names a delivery's step, so that it can be found in the channel's history.
 const EVENT_TYPE: &str = "herald_delivery";
-
-/// What listens on Slack as configured; `None` where the settings for it are missing. Calls nobody.
-#[must_use]
-pub fn listener(
-    _config: &Config,
-    _http: &HttpClient,
-    _clock: &Arc<dyn Clock>,
-) -> Option<Arc<dyn Listener>> {
-    None
-}
 
 /// One Slack app's bot.
 #[derive(Debug)]
@@ -57,6 +64,7 @@ pub struct Slack {
     pace: Pace,
     /// The workspace's URL, for permalinks, under the empty name.
     workspace: Known<Url>,
+    origins: Origins,
 }
 
 impl Slack {
@@ -64,8 +72,9 @@ impl Slack {
     #[must_use]
     pub fn new(config: &Config, http: HttpClient) -> Option<Self> {
         let token = config.bot_token.clone()?;
-        let base = config.api_url.clone().or_else(|| api::BASE.parse().ok())?;
+        let base = base(config)?;
         Some(Self {
+            origins: Origins::new(base.clone()),
             api: Api::new(http, base, token),
             team_id: config.team_id.clone(),
             pace: config.pace.unwrap_or(Pace::new(Duration::from_secs(1), 3)),
@@ -112,10 +121,52 @@ impl Slack {
         Ok(Sent { permalink: self.permalink(channel, &ts, placement.thread.as_deref()), id: ts })
     }
 
-    async fn edit(&self, channel: &str, ts: &str, part: &Part) -> Result<Sent, Failure> {
+    async fn edit(&self, api: &Api, channel: &str, ts: &str, part: &Part) -> Result<(), Failure> {
+        if ts.is_empty() {
+            // It was sent through a response URL, which tells no ID.
+            return Err(Failure::give_up(
+                Reason::NotInChannel,
+                "the bot is not in the channel and cannot edit what it said there: invite it with /invite @your-bot",
+            ));
+        }
         let request = SlackApiChatUpdateRequest::new(channel.into(), content(part), ts.into());
-        self.api.call::<Posted>("chat.update", Arguments::Json(&request)).await?;
-        Ok(Sent { id: ts.to_owned(), permalink: self.permalink(channel, ts, None) })
+        api.call::<Posted>("chat.update", Arguments::Json(&request)).await?;
+        Ok(())
+    }
+
+    /// Sends or edits; where the bot is no member, through the response URL if there is one.
+    async fn say(
+        &self,
+        channel: &str,
+        placement: &Placement,
+        nonce: &str,
+        edits: Option<&str>,
+        part: &Part,
+    ) -> Result<Sent, Failure> {
+        let said = match (edits, part) {
+            (None, Part::File(file)) => self.upload(channel, placement, file).await,
+            (Some(_), Part::File(_)) => {
+                return Err(Failure::give_up(
+                    Reason::Internal,
+                    "a message cannot be edited into a file",
+                ));
+            }
+            (None, part) => self.post(channel, placement, nonce, part).await,
+            (Some(ts), part) => self
+                .edit(&self.api, channel, ts, part)
+                .await
+                .map(|()| Sent { id: ts.to_owned(), permalink: self.permalink(channel, ts, None) }),
+        };
+        match (said, &placement.respond) {
+            (Err(failure), Some(url)) if respond::would_help(&failure) && part.text().is_some() => {
+                let thread = placement.thread.as_deref();
+                let (http, content) = (self.api.http(), content(part));
+                let replace = edits.is_some();
+                respond::answer(http, &self.origins, url, &content, thread, replace).await?;
+                Ok(Sent { id: edits.unwrap_or_default().to_owned(), permalink: None })
+            }
+            (said, _) => said,
+        }
     }
 
     async fn delete(&self, channel: &str, ts: &str) -> Result<Sent, Failure> {
@@ -172,12 +223,41 @@ struct Who {
     team: Option<String>,
 }
 
-/// The text as a `markdown` block, and without markup for notifications.
+/// The base URL of the Web API.
+fn base(config: &Config) -> Option<Url> {
+    config.api_url.clone().or_else(|| api::BASE.parse().ok())
+}
+
+/// The text as a `markdown` block, and without markup for notifications; below it the buttons, row by row.
 fn content(part: &Part) -> SlackMessageContent {
     let (body, plain) = part.text().map_or(("", ""), |text| (&*text.body, &*text.plain));
+    let rows = match part {
+        Part::Card(CardPart { rows, .. }) => rows.as_slice(),
+        Part::Text(_) | Part::File(_) => &[],
+    };
+    let text: SlackBlock = SlackMarkdownBlock::new(body.to_owned()).into();
+    let buttons = rows.iter().filter(|row| !row.is_empty()).enumerate().map(|(row, buttons)| {
+        let buttons = buttons.iter().enumerate();
+        let buttons = buttons.map(|(column, it)| button(it, &format!("{row}-{column}")).into());
+        SlackBlock::from(SlackActionsBlock::new(buttons.collect()))
+    });
     SlackMessageContent::new()
         .with_text(shorten(plain))
-        .with_blocks(vec![SlackMarkdownBlock::new(body.to_owned()).into()])
+        .with_blocks(std::iter::once(text).chain(buttons).collect())
+}
+
+/// A button; its ID has to be the only one of its kind in the message.
+fn button(button: &Button, id: &str) -> SlackBlockButtonElement {
+    let label: String = button.label.chars().take(MOST_LABEL).collect();
+    let mut element = SlackBlockButtonElement::new(label.as_str().into())
+        .with_action_id(id.to_owned().into())
+        .with_value(button.key.clone());
+    element.style = match button.style {
+        ButtonStyle::Plain => None,
+        ButtonStyle::Good => Some(SlackBlockButtonStyle::Primary),
+        ButtonStyle::Danger => Some(SlackBlockButtonStyle::Danger),
+    };
+    element
 }
 
 fn shorten(plain: &str) -> String {
@@ -238,8 +318,10 @@ impl Platform for Slack {
     ) -> Result<Sent, Failure> {
         let channel = route.channel().id();
         match &step.action {
-            Action::Send { part } => self.post(channel, placement, &step.nonce, part).await,
-            Action::Edit { message_id, part, .. } => self.edit(channel, message_id, part).await,
+            Action::Send { part } => self.say(channel, placement, &step.nonce, None, part).await,
+            Action::Edit { message_id, part, .. } => {
+                self.say(channel, placement, &step.nonce, Some(message_id), part).await
+            }
             Action::Delete { message_id, .. } => self.delete(channel, message_id).await,
             Action::OpenThread { .. } => {
                 Err(Failure::give_up(Reason::Internal, "Slack's threads need not be opened"))
@@ -249,15 +331,24 @@ impl Platform for Slack {
 
     async fn signal(
         &self,
-        _route: &Route,
+        route: &Route,
         _placement: &Placement,
-        _signal: &Signal,
+        signal: &Signal,
     ) -> Result<(), Failure> {
-        Err(Failure::give_up(Reason::Internal, "not built yet"))
+        match signal {
+            // Bots cannot type on Slack. What has no ID went through a response URL, which allows five answers: too
+            // few for signs of progress.
+            Signal::Typing => Ok(()),
+            Signal::Edit { message_id, .. } if message_id.is_empty() => Ok(()),
+            Signal::Edit { part: Part::File(_), .. } => Ok(()),
+            Signal::Edit { message_id, part } => {
+                self.edit(&self.api.within(SIGNAL), route.channel().id(), message_id, part).await
+            }
+        }
     }
 
-    async fn fetch(&self, _file: &Attachment, _most: usize) -> Result<Vec<u8>, Failure> {
-        Err(Failure::give_up(Reason::Internal, "not built yet"))
+    async fn fetch(&self, file: &Attachment, most: usize) -> Result<Vec<u8>, Failure> {
+        self.download(file, most).await
     }
 
     async fn describe(&self, channel: &ChannelId) -> Result<ChannelInfo, Failure> {
@@ -288,3 +379,7 @@ impl Platform for Slack {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+#[path = "answers_tests.rs"]
+mod answers_tests;

@@ -6,6 +6,8 @@ use std::fmt;
 use std::time::Duration;
 
 use http::Method;
+use reqwest::RequestBuilder;
+use reqwest::multipart::Form;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +15,7 @@ use url::Url;
 
 use super::failure;
 use crate::model::{Failure, PlatformKind};
-use crate::platform::http::{Answer, HttpClient, endpoint};
+use crate::platform::http::{Answer, HttpClient, TransportError, endpoint, tell_apart};
 use crate::platform::verdict::{no_answer, not_understood};
 
 /// The base URL where none is configured.
@@ -49,6 +51,16 @@ impl Api {
         self.http.total_timeout()
     }
 
+    /// The path segment that the token is part of.
+    fn bot(&self) -> String {
+        format!("bot{}", self.token.expose_secret().trim())
+    }
+
+    fn request(&self, method: &str, timeout: Duration) -> RequestBuilder {
+        let url = endpoint(&self.base, [self.bot().as_str(), method]);
+        self.http.request(Method::POST, url).timeout(timeout)
+    }
+
     /// Calls a method within `timeout`; whatever its status, an answer is `Ok`.
     pub(super) async fn call(
         &self,
@@ -56,19 +68,80 @@ impl Api {
         body: &impl Serialize,
         timeout: Duration,
     ) -> Result<Answer, Failure> {
-        let bot = format!("bot{}", self.token.expose_secret().trim());
-        let url = endpoint(&self.base, [bot.as_str(), method]);
-        let request = self.http.request(Method::POST, url).timeout(timeout);
-        self.http
-            .send(request.json(body))
-            .await
-            .map_err(|error| no_answer(PlatformKind::Telegram, error))
+        let request = self.request(method, timeout).json(body);
+        self.http.send(request).await.map_err(|e| no_answer(PlatformKind::Telegram, e))
+    }
+
+    /// Calls a method with a file, likewise.
+    pub(super) async fn upload(
+        &self,
+        method: &str,
+        form: Form,
+        timeout: Duration,
+    ) -> Result<Answer, Failure> {
+        let request = self.request(method, timeout).multipart(form);
+        self.http.send(request).await.map_err(|e| no_answer(PlatformKind::Telegram, e))
+    }
+
+    /// Calls a method whose answer may be larger than others: `most` bytes of it are read.
+    pub(super) async fn read(
+        &self,
+        method: &str,
+        body: &impl Serialize,
+        timeout: Duration,
+        most: usize,
+    ) -> Result<Capped, Failure> {
+        let request = self.request(method, timeout).json(body);
+        capped(request, most).await.map_err(|e| no_answer(PlatformKind::Telegram, e))
+    }
+
+    /// Reads a file, `most` bytes of it at most: <https://core.telegram.org/bots/api#getfile>.
+    pub(super) async fn download<'a>(
+        &'a self,
+        path: impl IntoIterator<Item = &'a str>,
+        timeout: Duration,
+        most: usize,
+    ) -> Result<Capped, Failure> {
+        let bot = self.bot();
+        let url = endpoint(&endpoint(&self.base, ["file", bot.as_str()]), path);
+        let request = self.http.request(Method::GET, url).timeout(timeout);
+        capped(request, most).await.map_err(|e| no_answer(PlatformKind::Telegram, e))
     }
 
     /// Calls a method that reads.
     pub(super) async fn ask(&self, method: &str, body: &impl Serialize) -> Result<Value, Failure> {
         understood(&self.call(method, body, self.timeout()).await?)
     }
+}
+
+/// An answer, read up to a cap.
+#[derive(Debug)]
+pub(super) struct Capped {
+    pub(super) answer: Answer,
+    /// There was more.
+    pub(super) cut: bool,
+}
+
+async fn capped(request: RequestBuilder, most: usize) -> Result<Capped, TransportError> {
+    let mut response = request.send().await.map_err(|e| tell_apart(&e))?;
+    let status = response.status();
+    let headers = std::mem::take(response.headers_mut());
+    let mut body = Vec::new();
+    let mut cut = false;
+    while !cut {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let room = most.saturating_sub(body.len());
+                cut = chunk.len() > room;
+                body.extend(chunk.iter().take(room));
+            }
+            Ok(None) => break,
+            Err(error) if status.is_success() => return Err(tell_apart(&error)),
+            // A status that says failure says enough.
+            Err(_) => break,
+        }
+    }
+    Ok(Capped { answer: Answer { status, headers, body }, cut })
 }
 
 /// The `result` of an answer that says success.

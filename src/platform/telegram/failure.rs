@@ -51,6 +51,10 @@ static TABLE: &[Row] = &[
         "that message does not exist (any more)"),
     row(&["message can't be edited", "message can't be deleted"], Reason::Rejected,
         "Telegram does not let the bot change that message: it is too old, or not the bot's own"),
+    row(&["wrong file_id", "invalid file_id", "wrong remote file", "file_reference_", "wrong file identifier"],
+        Reason::MessageNotFound, "Telegram no longer has that file"),
+    row(&["file is too big"], Reason::TooLong,
+        "Telegram lets a bot read files of at most 20 MB: share a smaller one"),
     // 400: the content.
     row(&["message is too long", "message_too_long", "text is too long"], Reason::TooLong,
         "Telegram finds the message too long: shorten it or send it in several calls"),
@@ -58,6 +62,9 @@ static TABLE: &[Row] = &[
         "the text is empty: write something to send"),
     row(&["can't parse entities"], Reason::Rejected,
         "Telegram did not understand the message: simplify its formatting"),
+    row(&["no text in the message to edit"], Reason::Rejected,
+        "that message is a file, which text cannot replace: send a new message"),
+    row(&["file must be non-empty"], Reason::Rejected, "the file is empty: Telegram takes none without content"),
 ];
 
 /// What Telegram said about a request that it refused.

@@ -4,20 +4,26 @@ mod api;
 mod chats;
 mod config;
 mod failure;
+mod files;
+mod messages;
+mod polling;
 pub mod render;
+mod setup;
+mod text;
+mod trouble;
+mod updates;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 pub use config::Config;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
+pub use setup::setup;
 
-use self::api::{Api, understood};
-use self::chats::{Chat, ChatId, address, named_topic};
-use self::failure::Refusal;
-use super::http::{Answer, HttpClient};
+use self::api::Api;
+use super::http::HttpClient;
 use super::listener::Listener;
 use super::verdict::not_understood;
 use super::{Capabilities, Pace, Platform, Sent, Signal};
@@ -29,17 +35,24 @@ use crate::model::{
 use crate::policy::Route;
 use crate::render::{Document, RenderError};
 
-/// The least time for the second try, without markup.
-const AS_PLAIN_TEXT: Duration = Duration::from_secs(4);
+/// For a signal's request. With a second one, where the markup is refused, it stays within 10 s.
+const SIGNAL: Duration = Duration::from_secs(6);
 
 /// What listens on Telegram as configured; `None` where the settings for it are missing. Calls nobody.
 #[must_use]
 pub fn listener(
-    _config: &Config,
-    _http: &HttpClient,
-    _clock: &Arc<dyn Clock>,
+    config: &Config,
+    http: &HttpClient,
+    clock: &Arc<dyn Clock>,
 ) -> Option<Arc<dyn Listener>> {
-    None
+    let api = api(config, http.clone())?;
+    Some(Arc::new(polling::Polling::new(api, config.drop_pending_updates, clock.clone())))
+}
+
+fn api(config: &Config, http: HttpClient) -> Option<Api> {
+    let token = config.bot_token.clone()?;
+    let base = config.api_url.clone().or_else(|| api::BASE.parse().ok())?;
+    Some(Api::new(http, base, token))
 }
 
 /// One Telegram bot.
@@ -49,152 +62,12 @@ pub struct Telegram {
     pace: Option<Pace>,
 }
 
-/// <https://core.telegram.org/bots/api#sendmessage>, and with a message ID <https://core.telegram.org/bots/api#editmessagetext>.
-#[derive(Clone, Debug, Serialize)]
-struct Message<'a> {
-    chat_id: ChatId,
-    text: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parse_mode: Option<&'static str>,
-    link_preview_options: Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message_id: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message_thread_id: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reply_parameters: Option<Reply>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    disable_notification: bool,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct Reply {
-    message_id: i64,
-    allow_sending_without_reply: bool,
-}
-
-/// A message, as far as we look at it.
-#[derive(Debug, Deserialize)]
-struct Posted {
-    message_id: i64,
-    #[serde(default)]
-    chat: Chat,
-}
-
 impl Telegram {
     /// Telegram as configured; `None` without a bot token. Calls nobody.
     #[must_use]
     pub fn new(config: &Config, http: HttpClient) -> Option<Self> {
-        let token = config.bot_token.clone()?;
-        let base = config.api_url.clone().or_else(|| api::BASE.parse().ok())?;
-        Some(Self { api: Api::new(http, base, token), pace: config.pace })
+        Some(Self { api: api(config, http)?, pace: config.pace })
     }
-
-    async fn post(
-        &self,
-        channel: &ChannelId,
-        placement: &Placement,
-        part: &Part,
-    ) -> Result<Sent, Failure> {
-        let (chat_id, topic) = address(channel);
-        let asked = number(placement.thread.as_deref())?;
-        // A channel that is a topic allows that topic alone.
-        if let (Some(asked), Some(allowed)) = (asked, topic)
-            && asked != allowed
-        {
-            return Err(Failure::give_up(
-                Reason::Denied,
-                format!("this channel is the topic {allowed}: leave out `message_thread_id`"),
-            ));
-        }
-        let topic = topic.or(asked);
-        let message = Message {
-            message_thread_id: named_topic(topic),
-            reply_parameters: number(placement.reply_to.as_deref())?
-                .map(|message_id| Reply { message_id, allow_sending_without_reply: true }),
-            disable_notification: placement.silent,
-            ..message(chat_id, part)
-        };
-        let answer = self.write("sendMessage", message, part).await?;
-        let posted: Posted = serde_json::from_value(understood(&answer)?)
-            .map_err(|_| not_understood(PlatformKind::Telegram))?;
-        Ok(Sent {
-            id: posted.message_id.to_string(),
-            permalink: posted.chat.permalink(topic, posted.message_id),
-        })
-    }
-
-    async fn edit(&self, channel: &ChannelId, id: &str, part: &Part) -> Result<Sent, Failure> {
-        let (chat_id, topic) = address(channel);
-        let message = Message { message_id: number(Some(id))?, ..message(chat_id, part) };
-        let answer = self.write("editMessageText", message, part).await?;
-        let unchanged = Refusal::read(&answer).is_some_and(|r| r.says("message is not modified"));
-        let edited = if unchanged {
-            None
-        } else {
-            serde_json::from_value::<Posted>(understood(&answer)?).ok()
-        };
-        Ok(Sent {
-            id: id.to_owned(),
-            permalink: edited.and_then(|e| e.chat.permalink(topic, e.message_id)),
-        })
-    }
-
-    async fn delete(&self, channel: &ChannelId, id: &str) -> Result<Sent, Failure> {
-        let (chat_id, _) = address(channel);
-        let body = json!({"chat_id": chat_id, "message_id": number(Some(id))?});
-        let answer = self.api.call("deleteMessage", &body, self.api.timeout()).await?;
-        // Gone is gone: an earlier try may have done it.
-        let gone = Refusal::read(&answer).is_some_and(|r| r.says("message to delete not found"));
-        if !gone {
-            understood(&answer)?;
-        }
-        Ok(Sent { id: id.to_owned(), permalink: None })
-    }
-
-    /// Sends the markup; where Telegram does not understand it, the same without any, within the same time.
-    async fn write(
-        &self,
-        method: &str,
-        message: Message<'_>,
-        part: &Part,
-    ) -> Result<Answer, Failure> {
-        let start = Instant::now();
-        let answer = self.api.call(method, &message, self.api.timeout()).await?;
-        if !Refusal::read(&answer).is_some_and(|r| r.says("can't parse entities")) {
-            return Ok(answer);
-        }
-        let plain = part.text().map_or("", |text| &text.plain);
-        let plain = Message { text: plain, parse_mode: None, ..message };
-        // A second request that ran out of time at once would be in doubt, though nothing was sent.
-        let left = self.api.timeout().saturating_sub(start.elapsed()).max(AS_PLAIN_TEXT);
-        self.api.call(method, &plain, left).await
-    }
-}
-
-/// A message of this text, with nothing else said.
-fn message(chat_id: ChatId, part: &Part) -> Message<'_> {
-    let body = part.text().map_or("", |text| &text.body);
-    Message {
-        chat_id,
-        text: body,
-        parse_mode: Some("HTML"),
-        link_preview_options: json!({"is_disabled": true}),
-        message_id: None,
-        message_thread_id: None,
-        reply_parameters: None,
-        disable_notification: false,
-    }
-}
-
-/// An ID of a message or topic.
-fn number(id: Option<&str>) -> Result<Option<i64>, Failure> {
-    id.map(str::parse::<i64>).transpose().map_err(|_| {
-        Failure::give_up(
-            Reason::MessageNotFound,
-            "Telegram's messages and topics are numbered: this is no number",
-        )
-    })
 }
 
 fn is_id(id: &str) -> bool {
@@ -257,8 +130,11 @@ impl Platform for Telegram {
     ) -> Result<Sent, Failure> {
         let channel = route.channel();
         match &step.action {
+            Action::Send { part: Part::File(file) } => self.upload(channel, placement, file).await,
             Action::Send { part } => self.post(channel, placement, part).await,
-            Action::Edit { message_id, part, .. } => self.edit(channel, message_id, part).await,
+            Action::Edit { message_id, part, .. } => {
+                self.edit(channel, message_id, part, self.api.timeout()).await
+            }
             Action::Delete { message_id, .. } => self.delete(channel, message_id).await,
             Action::OpenThread { .. } => {
                 Err(Failure::give_up(Reason::Internal, "Telegram opens no threads from messages"))
@@ -268,15 +144,20 @@ impl Platform for Telegram {
 
     async fn signal(
         &self,
-        _route: &Route,
-        _placement: &Placement,
-        _signal: &Signal,
+        route: &Route,
+        placement: &Placement,
+        signal: &Signal,
     ) -> Result<(), Failure> {
-        Err(Failure::give_up(Reason::Internal, "not built yet"))
+        match signal {
+            Signal::Typing => self.typing(route.channel(), placement, SIGNAL).await,
+            Signal::Edit { message_id, part } => {
+                self.edit(route.channel(), message_id, part, SIGNAL).await.map(drop)
+            }
+        }
     }
 
-    async fn fetch(&self, _file: &Attachment, _most: usize) -> Result<Vec<u8>, Failure> {
-        Err(Failure::give_up(Reason::Internal, "not built yet"))
+    async fn fetch(&self, file: &Attachment, most: usize) -> Result<Vec<u8>, Failure> {
+        self.file(file, most).await
     }
 
     async fn describe(&self, channel: &ChannelId) -> Result<ChannelInfo, Failure> {

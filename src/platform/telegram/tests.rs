@@ -1,6 +1,8 @@
+mod cards;
 mod chats;
+mod files;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{Disposition, Scope};
@@ -228,9 +230,10 @@ const REFUSALS: &[(Reason, u16, &[&str])] = &[
     (Reason::ChannelNotFound, 403, &["Forbidden: user is deactivated"]),
     (Reason::ChannelArchived, 400, &["Bad Request: TOPIC_CLOSED", "Bad Request: group chat was deactivated"]),
     (Reason::MessageNotFound, 400, &["Bad Request: message thread not found", "Bad Request: message to edit not found", "Bad Request: message to be replied not found"]),
-    (Reason::TooLong, 400, &["Bad Request: message is too long"]),
+    (Reason::MessageNotFound, 400, &["Bad Request: wrong file_id or the file is temporarily unavailable", "Bad Request: invalid file_id", "Bad Request: wrong remote file identifier specified: can't unserialize it"]),
+    (Reason::TooLong, 400, &["Bad Request: message is too long", "Bad Request: file is too big"]),
     (Reason::TooLong, 413, &["Request Entity Too Large"]),
-    (Reason::Rejected, 400, &["Bad Request: message text is empty", "Bad Request: something new", "Bad Request: message can't be edited"]),
+    (Reason::Rejected, 400, &["Bad Request: message text is empty", "Bad Request: something new", "Bad Request: message can't be edited", "Bad Request: there is no text in the message to edit", "Bad Request: file must be non-empty"]),
     (Reason::Rejected, 409, &["Conflict: terminated by other getUpdates request"]),
 ];
 

@@ -6,10 +6,12 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{BOT_ID, Refused, UNKNOWN_MESSAGE};
-use crate::clock::Timestamp;
+use super::places::user_object;
+use super::upload::Upload;
+use super::{BOT_ID, Refused, UNKNOWN_MESSAGE, components, mentions};
 use crate::sandbox::exchange::Desk;
-use crate::sandbox::state::Message;
+use crate::sandbox::moment::iso;
+use crate::sandbox::state::{Button, Message, State};
 use crate::sandbox::{Event, Vendor};
 
 const CONTENT: usize = 2000;
@@ -28,12 +30,15 @@ pub(super) fn only(body: &Map<String, Value>, known: &[&str]) -> Result<(), Refu
 }
 
 /// What a message says, checked.
-struct Content {
-    text: String,
-    pings: bool,
+pub(super) struct Content {
+    pub(super) text: String,
+    pub(super) pings: bool,
+    /// `None`: nothing was said about them.
+    pub(super) buttons: Option<Vec<Vec<Button>>>,
 }
 
-fn content(body: &Map<String, Value>) -> Result<Content, Refused> {
+/// `files`: something comes with it.
+pub(super) fn content(body: &Map<String, Value>, files: bool) -> Result<Content, Refused> {
     let text = match body.get("content") {
         None | Some(Value::Null) => "",
         Some(Value::String(text)) => text,
@@ -48,7 +53,10 @@ fn content(body: &Map<String, Value>) -> Result<Content, Refused> {
     }
     let has =
         |name: &str| body.get(name).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
-    if text.trim().is_empty() && !["embeds", "components", "sticker_ids"].into_iter().any(has) {
+    if !files
+        && text.trim().is_empty()
+        && !["embeds", "components", "sticker_ids"].into_iter().any(has)
+    {
         return Err(Refused::new(StatusCode::BAD_REQUEST, 50006, "Cannot send an empty message"));
     }
     embeds(body)?;
@@ -60,6 +68,7 @@ fn content(body: &Map<String, Value>) -> Result<Content, Refused> {
     let everyone = text.contains("@everyone") || text.contains("@here");
     Ok(Content {
         text: text.to_owned(),
+        buttons: components::buttons(body)?,
         pings: everyone && parsed.is_none_or(|parse| parse.contains(&"everyone")),
     })
 }
@@ -200,6 +209,7 @@ fn answered(
 pub(super) fn create(
     channel: &str,
     body: &Map<String, Value>,
+    files: Vec<Upload>,
     desk: &mut Desk<'_>,
 ) -> Result<Value, Refused> {
     only(
@@ -218,7 +228,7 @@ pub(super) fn create(
             "attachments",
         ],
     )?;
-    let content = content(body)?;
+    let content = content(body, !files.is_empty())?;
     let nonce = enforced_nonce(body)?;
     if let Some(nonce) = &nonce
         && let Some((at, place)) = desk.state.nonces.get(nonce).copied()
@@ -226,12 +236,30 @@ pub(super) fn create(
         && let Some(first) = desk.state.at(place)
     {
         let channel = first.channel.trim_start_matches("discord:").to_owned();
-        return Ok(object(first, &channel));
+        return Ok(object(first, &channel, desk.state));
     }
     let reply_to = answered(channel, body, desk)?;
+    let (message, place) = post(channel, content, body, desk, |message, state| {
+        message.reply_to = reply_to;
+        message.files = files.into_iter().map(|file| file.kept(&state.discord.next_id())).collect();
+    });
+    if let Some(nonce) = nonce {
+        desk.state.nonces.insert(nonce, (desk.now, place));
+    }
+    Ok(object(&message, channel, desk.state))
+}
+
+/// Keeps a message of the bot's, once `finish` has said what is special about it, and tells everybody.
+pub(super) fn post(
+    channel: &str,
+    content: Content,
+    body: &Map<String, Value>,
+    desk: &mut Desk<'_>,
+    finish: impl FnOnce(&mut Message, &mut State),
+) -> (Message, usize) {
     let in_thread =
         desk.state.channel(Vendor::Discord, channel).is_some_and(|c| c.parent.is_some());
-    let message = Message {
+    let mut message = Message {
         channel: Vendor::Discord.key(channel),
         id: desk.state.next_id(Vendor::Discord, desk.now),
         author: "herald".to_owned(),
@@ -239,22 +267,19 @@ pub(super) fn create(
         text: content.text,
         payload: Value::Object(body.clone()),
         thread: in_thread.then(|| channel.to_owned()),
-        reply_to,
+        reply_to: None,
         edited: false,
         deleted: false,
         pinged_everyone: content.pings,
-        buttons: Vec::new(),
+        buttons: content.buttons.unwrap_or_default(),
         files: Vec::new(),
         only_for: None,
         received_at: desk.now,
     };
+    finish(&mut message, desk.state);
     let place = desk.state.keep(message.clone());
-    if let Some(nonce) = nonce {
-        desk.state.nonces.insert(nonce, (desk.now, place));
-    }
-    let object = object(&message, channel);
-    desk.events.push(Event::Message { message });
-    Ok(object)
+    desk.events.push(Event::Message { message: message.clone() });
+    (message, place)
 }
 
 /// Edits one of the bot's messages. Mentions in an edit notify nobody.
@@ -269,11 +294,13 @@ pub(super) fn edit(
     // What an edit does not name stays as it was.
     let mut merged = found.payload.as_object().cloned().unwrap_or_default();
     merged.extend(body.clone());
-    found.text = content(&merged)?.text;
+    let content = content(&merged, !found.files.is_empty())?;
+    found.text = content.text;
+    found.buttons = content.buttons.unwrap_or_default();
     found.payload = Value::Object(merged);
     found.edited = true;
     let message = found.clone();
-    let object = object(&message, channel);
+    let object = object(&message, channel, desk.state);
     desk.events.push(Event::Edited { message });
     Ok(object)
 }
@@ -286,64 +313,51 @@ pub(super) fn bot_user() -> Value {
 }
 
 /// A message as Discord returns it.
-pub(super) fn object(message: &Message, channel: &str) -> Value {
-    let author = if message.bot {
-        bot_user()
-    } else {
-        json!({ "id": "300000000000000002", "username": message.author, "discriminator": "0",
-                "global_name": message.author, "avatar": null })
-    };
+pub(super) fn object(message: &Message, channel: &str, state: &State) -> Value {
+    let author = if message.bot { bot_user() } else { user_object(&message.author) };
+    let text = mentions::as_sent(message);
+    let answered =
+        message.reply_to.as_deref().and_then(|id| state.find(Vendor::Discord, channel, id));
     let given = |name: &str| message.payload.get(name).cloned();
     let list = |name: &str| given(name).unwrap_or_else(|| json!([]));
     let at = iso(message.received_at);
     let mut object = json!({
         "id": message.id, "type": if message.reply_to.is_some() { 19 } else { 0 },
-        "channel_id": channel, "author": author, "content": message.text.trim(),
+        "channel_id": channel, "author": author, "content": text.trim(),
         "timestamp": at, "edited_timestamp": message.edited.then_some(at),
-        "tts": false, "mention_everyone": message.pinged_everyone, "mentions": [],
-        "mention_roles": [], "attachments": [], "pinned": false, "embeds": list("embeds"),
-        "components": list("components"), "flags": given("flags").unwrap_or_else(|| json!(0)),
+        "tts": false, "mention_everyone": message.pinged_everyone,
+        "mentions": mentions::users(&text, answered), "mention_roles": [],
+        "attachments": attachments(message, channel, &state.discord.base),
+        "pinned": false, "embeds": list("embeds"), "components": list("components"),
+        "flags": given("flags").unwrap_or_else(|| json!(0)),
     });
     if let Some(object) = object.as_object_mut() {
         if let Some(nonce) = given("nonce") {
             object.insert("nonce".to_owned(), nonce);
         }
-        if let Some(answered) = &message.reply_to {
-            let reference = json!({ "message_id": answered, "channel_id": channel });
+        if let Some(id) = &message.reply_to {
+            let reference = json!({ "type": 0, "message_id": id, "channel_id": channel });
             object.insert("message_reference".to_owned(), reference);
+            let answered = answered.map(|first| {
+                // Discord does not follow a reply to a reply.
+                self::object(&Message { reply_to: None, ..first.clone() }, channel, state)
+            });
+            object.insert("referenced_message".to_owned(), json!(answered));
         }
     }
     object
 }
 
-/// A moment as Discord writes it: `2026-01-31T09:05:00.123000+00:00`.
-fn iso(at: Timestamp) -> String {
-    let days = at.0.div_euclid(86_400_000);
-    let millis = at.0.rem_euclid(86_400_000);
-    // Days to civil date, by Howard Hinnant's algorithm: the year begins in March.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (seconds, millis) = (millis / 1000, millis % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}000+00:00")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_written_as_dates() {
-        assert_eq!(iso(Timestamp(0)), "1970-01-01T00:00:00.000000+00:00");
-        assert_eq!(iso(Timestamp(951_827_696_007)), "2000-02-29T12:34:56.007000+00:00");
-        assert_eq!(iso(Timestamp(1_767_225_599_999)), "2025-12-31T23:59:59.999000+00:00");
-    }
+fn attachments(message: &Message, channel: &str, base: &str) -> Value {
+    message
+        .files
+        .iter()
+        .map(|file| {
+            let name: String = url::form_urlencoded::byte_serialize(file.name.as_bytes()).collect();
+            let url =
+                format!("{base}/sandbox/discord/cdn/attachments/{channel}/{}/{name}", file.id);
+            json!({ "id": file.id, "filename": file.name, "content_type": file.mime,
+                    "size": file.bytes.len(), "url": url, "proxy_url": url })
+        })
+        .collect()
 }

@@ -1,34 +1,53 @@
-//! Discord's REST API, version 10: <https://docs.discord.com/developers/reference>.
+//! Discord's REST API, version 10, and its gateway: <https://docs.discord.com/developers/reference>.
 //!
 //! Refused here although Discord ignores it: a field that the request does not have (50035 `UNKNOWN_FIELD`).
+//!
+//! People's `@herald` is sent as the mention that a client makes of it. A line with a slash is a command if the bot has
+//! registered it, else a message. A reply mentions whom it answers, as clients have it by default.
 
+mod action;
+mod components;
+mod gateway;
 mod inbound;
+mod interactions;
+mod mentions;
 mod message;
+mod places;
+mod upload;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State as Shared};
+use axum::extract::{DefaultBodyLimit, Path, State as Shared};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get};
 use http::{HeaderMap, Method, StatusCode, header};
+pub use inbound::Gateway;
 pub(super) use inbound::Inbound;
 use serde_json::{Map, Value, json};
 
-use super::channels::{Channel, Standing};
 use super::exchange::{Answer, Call, Desk, exchange, html, turned_away};
 use super::faults::{Fault, FaultKind, Scope};
-use super::state::{Message, State};
+use super::state::State;
 use super::{Event, Vendor, World};
 use crate::clock::Timestamp;
+use action::Action;
+use places::{channel_object, found, visible, writable};
 
 const GUILD: &str = "200000000000000000";
-pub(in crate::sandbox) const BOT_ID: &str = "300000000000000001";
+/// The bot's user and its application have the same ID, as everywhere since 2016.
+pub(in crate::sandbox) const BOT_ID: &str = "500000000000000001";
 
 /// Discord's own answers carry it; a 429 without it comes from Cloudflare, and clients tell them apart by it.
 const VIA: &str = "1.1 google";
 
 pub(in crate::sandbox) fn router() -> Router<World> {
-    Router::new().route("/sandbox/discord/api/v10/{*path}", any(call))
+    Router::new()
+        .route("/sandbox/discord/api/v10/{*path}", any(call))
+        .layer(DefaultBodyLimit::max(upload::MOST_REQUEST_BYTES))
+        .route(gateway::PATH, get(gateway::open))
+        // READY names another address to resume at, as Discord does.
+        .route(&format!("{}/resume", gateway::PATH), get(gateway::open))
+        .route("/sandbox/discord/cdn/attachments/{channel}/{file}/{name}", get(attachment))
 }
 
 /// Discord says no.
@@ -58,6 +77,8 @@ impl Refused {
     }
 }
 
+const NO_JSON: Refused =
+    Refused::new(StatusCode::BAD_REQUEST, 50109, "The request body contains invalid JSON.");
 const NOT_FOUND: Refused = Refused::new(StatusCode::NOT_FOUND, 0, "404: Not Found");
 const UNKNOWN_CHANNEL: Refused = Refused::new(StatusCode::NOT_FOUND, 10003, "Unknown Channel");
 const UNKNOWN_GUILD: Refused = Refused::new(StatusCode::NOT_FOUND, 10004, "Unknown Guild");
@@ -67,70 +88,6 @@ const MISSING_PERMISSIONS: Refused =
     Refused::new(StatusCode::FORBIDDEN, 50013, "Missing Permissions");
 const NOT_A_TEXT_CHANNEL: Refused =
     Refused::new(StatusCode::BAD_REQUEST, 50008, "Cannot send messages in a non-text channel");
-
-/// What is asked for, by the names of Discord's reference.
-enum Action<'a> {
-    Me,
-    Guilds,
-    GuildChannels(&'a str),
-    GetChannel(&'a str),
-    CreateMessage(&'a str),
-    GetMessage(&'a str, &'a str),
-    EditMessage(&'a str, &'a str),
-    DeleteMessage(&'a str, &'a str),
-    StartThread(&'a str, &'a str),
-    Typing(&'a str),
-}
-
-impl<'a> Action<'a> {
-    fn of(method: &Method, path: &'a str) -> Option<Self> {
-        let segments: Vec<&str> = path.split('/').collect();
-        Some(match (method.as_str(), segments.as_slice()) {
-            ("GET", ["users", "@me"]) => Self::Me,
-            ("GET", ["users", "@me", "guilds"]) => Self::Guilds,
-            ("GET", ["guilds", guild, "channels"]) => Self::GuildChannels(guild),
-            ("GET", ["channels", channel]) => Self::GetChannel(channel),
-            ("POST", ["channels", channel, "messages"]) => Self::CreateMessage(channel),
-            ("POST", ["channels", channel, "typing"]) => Self::Typing(channel),
-            ("GET", ["channels", channel, "messages", id]) => Self::GetMessage(channel, id),
-            ("PATCH", ["channels", channel, "messages", id]) => Self::EditMessage(channel, id),
-            ("DELETE", ["channels", channel, "messages", id]) => Self::DeleteMessage(channel, id),
-            ("POST", ["channels", channel, "messages", id, "threads"]) => {
-                Self::StartThread(channel, id)
-            }
-            _ => return None,
-        })
-    }
-
-    /// The name for faults and for the log of requests.
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Me => "get_current_user",
-            Self::Guilds => "get_current_user_guilds",
-            Self::GuildChannels(_) => "get_guild_channels",
-            Self::GetChannel(_) => "get_channel",
-            Self::CreateMessage(_) => "create_message",
-            Self::GetMessage(..) => "get_message",
-            Self::EditMessage(..) => "edit_message",
-            Self::DeleteMessage(..) => "delete_message",
-            Self::StartThread(..) => "start_thread",
-            Self::Typing(_) => "trigger_typing",
-        }
-    }
-
-    const fn channel(&self) -> Option<&'a str> {
-        match self {
-            Self::Me | Self::Guilds | Self::GuildChannels(_) => None,
-            Self::GetChannel(channel)
-            | Self::CreateMessage(channel)
-            | Self::GetMessage(channel, _)
-            | Self::EditMessage(channel, _)
-            | Self::DeleteMessage(channel, _)
-            | Self::StartThread(channel, _)
-            | Self::Typing(channel) => Some(channel),
-        }
-    }
-}
 
 async fn call(
     Shared(world): Shared<World>,
@@ -143,7 +100,10 @@ async fn call(
     let call = Call {
         vendor: Vendor::Discord,
         method: action.as_ref().map_or("unknown", Action::name).to_owned(),
-        path: format!("{method} /{path}"),
+        path: match action.as_ref().and_then(Action::interaction_token) {
+            Some(token) => format!("{method} /{}", path.replace(token, "…")),
+            None => format!("{method} /{path}"),
+        },
         channel: action.as_ref().and_then(Action::channel).map(str::to_owned),
     };
     let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
@@ -154,22 +114,26 @@ async fn call(
         drop(turned_away(&world, &call, outcome));
         return html(StatusCode::FORBIDDEN, "Attention Required! | Cloudflare");
     }
+    learn_base(&world, &headers);
+    let by_interaction = action.as_ref().is_some_and(|a| a.interaction_token().is_some());
     let token = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bot "));
-    if token != Some(world.inner.tokens.discord.as_str()) {
+    if !by_interaction && token != Some(world.inner.tokens.discord.as_str()) {
         return turned_away(&world, &call, unauthorized());
     }
     let Some(action) = action else {
         return turned_away(&world, &call, refusal(NOT_FOUND));
     };
     let body = match &action {
-        Action::CreateMessage(_) | Action::EditMessage(..) | Action::StartThread(..) => {
-            object(&body)
-        }
-        _ => Ok(Map::new()),
+        Action::PutCommands(_) => serde_json::from_slice(&body)
+            .map(|commands| (Map::from_iter([(COMMANDS.to_owned(), commands)]), Vec::new()))
+            .map_err(|_| NO_JSON),
+        action if action.has_body() => upload::read(&headers, body).await,
+        _ => Ok((Map::new(), Vec::new())),
     };
     exchange(&world, call, refuse, |desk| {
         let now = desk.now;
-        let answer = match body.and_then(|body| apply(&action, &body, desk)) {
+        let applied = body.and_then(|(body, files)| apply(&action, &body, files, desk));
+        let answer = match applied {
             Ok((StatusCode::NO_CONTENT, _)) => {
                 Answer { body: None, ..Answer::new(StatusCode::NO_CONTENT, Value::Null, "ok") }
             }
@@ -185,11 +149,33 @@ async fn call(
 fn object(body: &[u8]) -> Result<Map<String, Value>, Refused> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
-        _ => Err(Refused::new(
-            StatusCode::BAD_REQUEST,
-            50109,
-            "The request body contains invalid JSON.",
-        )),
+        _ => Err(NO_JSON),
+    }
+}
+
+/// Where the list of commands stands while it is handed on: it is the one body that is no object.
+const COMMANDS: &str = "commands";
+
+/// How a caller names this world, from the `Host` of what it asks.
+fn learn_base(world: &World, headers: &HeaderMap) {
+    if let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) {
+        world.state().discord.base = format!("http://{host}");
+    }
+}
+
+/// A file as Discord's CDN serves it: to whoever has its address.
+async fn attachment(
+    Shared(world): Shared<World>,
+    Path((channel, id, _)): Path<(String, String, String)>,
+) -> Response {
+    let messages = world.messages(&Vendor::Discord.key(&channel));
+    let mut files = messages.iter().filter(|m| !m.deleted).flat_map(|message| &message.files);
+    match files.find(|file| file.id == id) {
+        Some(file) => {
+            let kind = [(header::CONTENT_TYPE, file.mime.clone())];
+            (kind, file.bytes.clone()).into_response()
+        }
+        None => (StatusCode::NOT_FOUND, "This content is no longer available.").into_response(),
     }
 }
 
@@ -207,11 +193,13 @@ fn limits(answer: Answer, bucket: &str, now: Timestamp) -> Answer {
 fn apply(
     action: &Action<'_>,
     body: &Map<String, Value>,
+    files: Vec<upload::Upload>,
     mut desk: Desk<'_>,
 ) -> Result<(StatusCode, Value), Refused> {
     let ok = |body| Ok((StatusCode::OK, body));
     match *action {
         Action::Me => ok(message::bot_user()),
+        Action::Application => ok(application(desk.state)),
         Action::Guilds => ok(json!([{
             "id": GUILD, "name": "Sandbox", "icon": null, "owner": false,
             "permissions": "2048", "features": [],
@@ -233,12 +221,12 @@ fn apply(
         }
         Action::CreateMessage(id) => {
             writable(desk.state, id)?;
-            ok(message::create(id, body, &mut desk)?)
+            ok(message::create(id, body, files, &mut desk)?)
         }
         Action::GetMessage(id, message) => {
             let channel = visible(desk.state, id)?;
             let found = found(desk.state, &channel.id, message)?;
-            ok(message::object(found, id))
+            ok(message::object(found, id, desk.state))
         }
         Action::EditMessage(id, message) => {
             visible(desk.state, id)?;
@@ -256,111 +244,59 @@ fn apply(
             if !found(desk.state, id, message)?.bot {
                 return Err(MISSING_PERMISSIONS);
             }
-            let Some(found) = desk.state.find_mut(Vendor::Discord, id, message) else {
-                return Err(UNKNOWN_MESSAGE);
-            };
-            found.deleted = true;
-            let message = found.clone();
-            desk.events.push(Event::Deleted { message });
+            delete(id, message, &mut desk)?;
             Ok((StatusCode::NO_CONTENT, Value::Null))
         }
-        Action::StartThread(id, message) => start_thread(id, message, body, desk.state),
-    }
-}
-
-fn found<'a>(state: &'a State, channel: &str, id: &str) -> Result<&'a Message, Refused> {
-    state.find(Vendor::Discord, channel, id).ok_or(UNKNOWN_MESSAGE)
-}
-
-/// A channel that the bot sees.
-fn visible<'a>(state: &'a State, id: &str) -> Result<&'a Channel, Refused> {
-    let channel = state.channel(Vendor::Discord, id).ok_or(UNKNOWN_CHANNEL)?;
-    match channel.standing {
-        Standing::Outside => Err(MISSING_ACCESS),
-        _ => Ok(channel),
-    }
-}
-
-/// A channel that the bot may post to.
-fn writable<'a>(state: &'a State, id: &str) -> Result<&'a Channel, Refused> {
-    let channel = visible(state, id)?;
-    match channel.standing {
-        Standing::ReadOnly => Err(MISSING_PERMISSIONS),
-        Standing::NotText => Err(NOT_A_TEXT_CHANNEL),
-        _ => Ok(channel),
-    }
-}
-
-fn channel_object(channel: &Channel) -> Value {
-    let kind = match (&channel.parent, channel.standing) {
-        (Some(_), _) => 11,
-        (None, Standing::NotText) => 15,
-        (None, _) => 0,
-    };
-    let mut object = json!({
-        "id": channel.id, "type": kind, "guild_id": GUILD, "name": channel.name,
-        "parent_id": channel.parent, "position": 0, "nsfw": false, "last_message_id": null,
-        "rate_limit_per_user": 0, "flags": 0,
-    });
-    if let Some(object) = object.as_object_mut() {
-        if channel.parent.is_some() {
-            object.insert("owner_id".to_owned(), json!(BOT_ID));
-            object.insert(
-                "thread_metadata".to_owned(),
-                json!({ "archived": false, "auto_archive_duration": 1440, "locked": false }),
-            );
-        } else {
-            object.insert("topic".to_owned(), json!(channel.topic));
-            object.insert("permission_overwrites".to_owned(), json!([]));
+        Action::StartThread(id, message) => places::start_thread(id, message, body, desk.state),
+        Action::GatewayBot => ok(gateway_bot(desk.state, desk.now)),
+        Action::PutCommands(app) => {
+            let commands = body.get(COMMANDS).unwrap_or(&Value::Null);
+            interactions::put_commands(app, commands, &mut desk)
         }
+        Action::Callback(id, token) => interactions::answer(id, token, body, &mut desk),
+        Action::FollowUp(app, token) => interactions::follow_up(app, token, body, &mut desk),
+        Action::GetOriginal(app, token) => interactions::get_original(app, token, &desk),
+        Action::EditOriginal(app, token) => {
+            interactions::edit_original(app, token, body, &mut desk)
+        }
+        Action::DeleteOriginal(app, token) => interactions::delete_original(app, token, &mut desk),
     }
-    object
 }
 
-fn start_thread(
-    id: &str,
-    message: &str,
-    body: &Map<String, Value>,
-    state: &mut State,
-) -> Result<(StatusCode, Value), Refused> {
-    message::only(body, &["name", "auto_archive_duration", "rate_limit_per_user"])?;
-    let parent = writable(state, id)?;
-    if parent.parent.is_some() {
-        return Err(Refused::new(
-            StatusCode::BAD_REQUEST,
-            50024,
-            "Cannot execute action on this channel type",
-        ));
-    }
-    let message = found(state, id, message)?;
-    let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
-    if !(1..=100).contains(&name.trim().chars().count()) {
-        return Err(Refused::field(
-            "name",
-            "BASE_TYPE_BAD_LENGTH",
-            "Must be between 1 and 100 in length.",
-        ));
-    }
-    let archive = body.get("auto_archive_duration").unwrap_or(&Value::Null);
-    if !(archive.is_null() || [60, 1440, 4320, 10080].map(Value::from).contains(archive)) {
-        return Err(Refused::field(
-            "auto_archive_duration",
-            "BASE_TYPE_CHOICES",
-            "Value must be one of {60, 1440, 4320, 10080}.",
-        ));
-    }
-    // A thread opened from a message has that message's ID.
-    if state.channel(Vendor::Discord, &message.id).is_some() {
-        return Err(Refused::new(
-            StatusCode::BAD_REQUEST,
-            160_004,
-            "A thread has already been created for this message",
-        ));
-    }
-    let thread = Channel::thread(parent, &message.id, name.trim());
-    let object = channel_object(&thread);
-    state.add_channel(thread);
-    Ok((StatusCode::CREATED, object))
+/// <https://docs.discord.com/developers/resources/application#get-current-application>. Its flags tell which privileged
+/// intents are switched on: 1 << 19 is the message content for a bot in fewer than 100 servers.
+fn application(state: &State) -> Value {
+    let missing =
+        |fault: &Fault| fault.platform == Vendor::Discord && fault.kind == FaultKind::MissingIntent;
+    let flags = if state.faults.pending().iter().any(missing) { 0 } else { 1 << 19 };
+    json!({
+        "id": BOT_ID, "name": "herald", "description": "", "bot_public": false,
+        "bot_require_code_grant": false, "flags": flags,
+    })
+}
+
+/// <https://docs.discord.com/developers/events/gateway#get-gateway-bot>
+fn gateway_bot(state: &State, now: Timestamp) -> Value {
+    let discord = &state.discord;
+    let day = i64::from(24 * 3600) * 1000;
+    let reset = discord.last_start.map_or(0, |last| (last.0 + day - now.0).max(0));
+    json!({
+        "url": format!("{}{}", discord.base.replacen("http", "ws", 1), gateway::PATH),
+        "shards": 1,
+        "session_start_limit": {
+            "total": discord.settings.starts,
+            "remaining": discord.settings.starts.saturating_sub(discord.started),
+            "reset_after": reset, "max_concurrency": 1,
+        },
+    })
+}
+
+fn delete(channel: &str, id: &str, desk: &mut Desk<'_>) -> Result<(), Refused> {
+    let found = desk.state.find_mut(Vendor::Discord, channel, id).ok_or(UNKNOWN_MESSAGE)?;
+    found.deleted = true;
+    let message = found.clone();
+    desk.events.push(Event::Deleted { message });
+    Ok(())
 }
 
 fn unauthorized() -> Answer {

@@ -24,6 +24,11 @@ function link(url, children) {
   return el("a", { href: safe, rel: "noreferrer noopener nofollow", target: "_blank", title: safe }, children);
 }
 
+/** Whom an ID of the workspace means: the bot, or somebody whom the page offers. */
+const NAMES = new Map([["U0HERALD", "herald"], ["500000000000000001", "herald"]]);
+["alice", "bob", "mallory"].forEach((name, at) => NAMES.set(`U0${name.toUpperCase()}`, name).set(`30000000000000000${at + 1}`, name));
+const nameOf = (id) => (NAMES.has(id) ? `@${NAMES.get(id)}` : undefined);
+
 // Inline markup: for each first character, patterns that are tried where it stands.
 
 function inline(text, rules) {
@@ -76,7 +81,7 @@ const strike = [/~~(?=\S)([\s\S]*?\S)~~/y, wrap("del")];
 const slackAngles = [
   [/<!(channel|here|everyone)(?:\|[^<>]*)?>/y, (m) => el("span", { class: "mention all" }, `@${m[1]}`)],
   [/<!date\^[^|<>]*\|([^<>]*)>/y, (m) => m[1]],
-  [/<([@#])([A-Z0-9]+)(?:\|([^<>]*))?>/y, (m) => el("span", { class: "mention" }, m[1] + (m[3] || m[2]))],
+  [/<([@#])([A-Z0-9]+)(?:\|([^<>]*))?>/y, (m) => el("span", { class: "mention" }, nameOf(m[2]) ?? m[1] + (m[3] || m[2]))],
   [/<!subteam\^([A-Z0-9]+)(?:\|([^<>]*))?>/y, (m) => el("span", { class: "mention" }, m[2] || `@${m[1]}`)],
   [/<((?:https?:|mailto:)[^<>|\s]+)(?:\|([^<>]*))?>/y, (m) => link(m[1], m[2] || m[1])],
 ];
@@ -101,7 +106,7 @@ const DISCORD = {
   "|": [[/\|\|([\s\S]+?)\|\|/y, wrap("span", { class: "spoiler", tabindex: "0" })]],
   "@": [[/@(everyone|here)(?!\w)/y, (m) => el("span", { class: "mention" }, m[0])]],
   "<": [
-    [/<(@!?|@&|#)(\d+)>/y, (m) => el("span", { class: "mention" }, m[1].replace(/[!&]/, "") + m[2])],
+    [/<(@!?|@&|#)(\d+)>/y, (m) => el("span", { class: "mention" }, nameOf(m[2]) ?? m[1].replace(/[!&]/, "") + m[2])],
     [/<(https?:\/\/[^<>\s]+)>/y, (m) => link(m[1], m[1])],
   ],
 };
@@ -276,7 +281,8 @@ function slackBlock(block) {
     case "divider": return [el("hr")];
     case "section": return [...textObject(block.text), ...(block.fields ?? []).flatMap(textObject)];
     case "context": return [el("div", { class: "context" }, (block.elements ?? []).flatMap(textObject))];
-    case "actions": return [el("div", { class: "actions" }, (block.elements ?? []).map((b) => el("button", { type: "button", class: "quiet", disabled: true }, String(b.text?.text ?? ""))))];
+    // Its buttons stand under the message, where they can be pressed.
+    case "actions": return [];
     default: return [el("p", { class: "small" }, `[${block.type}]`)];
   }
 }

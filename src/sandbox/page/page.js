@@ -1,9 +1,12 @@
 // The page: channels on the left, one channel as people see it on the right, pushed live.
 
-import { el, render } from "/sandbox/markup.js";
+import { loadFaults, offerFaults, setUpFaults } from "/sandbox/faults.js";
+import { el } from "/sandbox/markup.js";
+import { answered, draw } from "/sandbox/message.js";
+import { answer, prepare, setUpSpeaking } from "/sandbox/speak.js";
+import { $, TITLES, channels, get, homeOf, messages, platformOf, view } from "/sandbox/workspace.js";
 
-const $ = (id) => document.getElementById(id);
-const TITLES = { slack: "Slack", discord: "Discord", telegram: "Telegram" };
+
 const STANDING = {
   outside: "The bot is not in this channel",
   read_only: "The bot may only read here",
@@ -14,35 +17,8 @@ const STANDING = {
 /** Older messages stay in the API; the page shows these many. */
 const SHOWN = 300;
 
-const channels = new Map();
-const messages = new Map();
 const unread = new Map();
 const nodes = new Map();
-let current = null;
-let answering = null;
-
-const platformOf = (key) => key.split(":", 1)[0];
-const idOf = (key) => key.slice(key.indexOf(":") + 1);
-/** The channel on the left in which a message is shown: a Discord thread's parent. */
-const homeOf = (message) => channels.get(message.channel)?.parent ?? message.channel;
-
-async function get(path) {
-  const response = await fetch(path);
-  const body = await response.json();
-  if (!response.ok) throw new Error(body.error ?? response.statusText);
-  return body;
-}
-
-async function send(method, path, body) {
-  const response = await fetch(path, {
-    method,
-    headers: { "content-type": "application/json" },
-    body: body === undefined ? undefined : JSON.stringify(body),
-  });
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error ?? response.statusText);
-  return answer;
-}
 
 // Channels
 
@@ -50,7 +26,7 @@ async function loadChannels() {
   for (const channel of (await get("/sandbox/api/channels")).channels) channels.set(channel.channel, channel);
 }
 
-const sign = (channel) => (channel.platform === "telegram" ? "@" : "#");
+const sign = (channel) => (channel.direct ? "✉" : channel.platform === "telegram" ? "@" : "#");
 
 function drawChannels() {
   const nav = $("channels");
@@ -61,9 +37,9 @@ function drawChannels() {
       .map((c) => {
         const waiting = unread.get(c.channel) ?? 0;
         const shut = c.bot !== "member";
-        const note = c.allowed ? "agents" : c.private && !shut ? "private" : null;
+        const note = c.direct ? "direct" : c.allowed ? "agents" : c.private && !shut ? "private" : null;
         const button = el("button",
-          { type: "button", "data-channel": c.channel, "aria-current": c.channel === current ? "page" : null, class: shut ? "shut" : null },
+          { type: "button", "data-channel": c.channel, "aria-current": c.channel === view.current ? "page" : null, class: shut ? "shut" : null },
           el("span", { class: "sign", "aria-hidden": "true" }, sign(c)),
           el("span", { class: "label" }, c.name),
           waiting ? el("span", { class: "count", "aria-label": `${waiting} new` }, String(waiting)) : note ? el("small", {}, note) : null);
@@ -77,19 +53,21 @@ function drawChannels() {
 }
 
 async function open(key) {
-  current = key;
+  view.current = key;
   unread.delete(key);
   answer(null);
+  $("notice").textContent = "";
   document.body.classList.remove("menu");
   $("menu").setAttribute("aria-expanded", "false");
   history.replaceState(null, "", `#${key}`);
   const channel = channels.get(key);
   const main = document.querySelector("main");
   main.dataset.platform = channel.platform;
-  $("name").textContent = channel.platform === "telegram" ? channel.name : `#${channel.name}`;
+  main.dataset.channel = key;
+  $("name").textContent = channel.direct ? `${channel.direct} and the bot` : channel.platform === "telegram" ? channel.name : `#${channel.name}`;
   $("topic").replaceChildren(TITLES[channel.platform], " · ", el("code", {}, channel.id), channel.topic ? ` · ${channel.topic}` : "");
   const standing = $("standing");
-  standing.textContent = STANDING[channel.bot] ?? (channel.allowed ? "Agents may post" : "Not on the allow-list");
+  standing.textContent = STANDING[channel.bot] ?? (channel.direct ? "Direct" : channel.allowed ? "Agents may post" : "Not on the allow-list");
   standing.classList.toggle("open", channel.allowed && channel.bot === "member");
   $("fault-platform").textContent = TITLES[channel.platform];
   offerFaults();
@@ -99,7 +77,7 @@ async function open(key) {
   $("log").setAttribute("aria-busy", "true");
   $("messages").replaceChildren();
   const loaded = (await get(`/sandbox/api/messages?channel=${encodeURIComponent(key)}`)).messages;
-  if (current !== key) return;
+  if (view.current !== key) return;
   messages.set(key, loaded);
   drawMessages(true);
   $("log").removeAttribute("aria-busy");
@@ -107,68 +85,20 @@ async function open(key) {
 
 // Messages
 
-function timeOf(message) {
-  const at = new Date(message.received_at);
-  const today = at.toDateString() === new Date().toDateString();
-  const options = today ? { timeStyle: "medium" } : { dateStyle: "medium", timeStyle: "short" };
-  return el("time", { datetime: at.toISOString(), title: at.toLocaleString() }, new Intl.DateTimeFormat(undefined, options).format(at));
-}
-
-function quoted(message) {
-  const answered = messages.get(current)?.find((m) => m.id === message.reply_to);
-  const box = el("div");
-  if (answered && !answered.deleted) box.append(...render(platformOf(current), answered));
-  // In one line, the blocks' words must not run together.
-  for (const block of box.querySelectorAll("p, li, h3, h4, h5, h6, pre, th, td, blockquote")) block.append(" ");
-  const text = answered?.deleted ? "a deleted message" : box.textContent.slice(0, 140) || "a message";
-  return el("p", { class: "answers" }, "↩ ", answered ? el("b", {}, answered.author) : null, answered ? " " : null, text);
-}
-
-function draw(message, fresh) {
-  const platform = platformOf(message.channel);
-  const marks = [];
-  if (message.bot) marks.push(el("span", { class: "badge" }, platform === "telegram" ? "bot" : "APP"));
-  marks.push(timeOf(message));
-  if (message.edited) marks.push(el("span", { class: "mark" }, "(edited)"));
-  if (message.deleted) marks.push(el("span", { class: "mark" }, "(deleted)"));
-  if (platform === "telegram" && message.thread) marks.push(el("span", { class: "mark" }, `topic ${message.thread}`));
-  if (platform === "slack" && message.payload?.reply_broadcast) marks.push(el("span", { class: "mark" }, "also sent to the channel"));
-  if (message.pinged_everyone) marks.push(el("span", { class: "mark ping" }, "notified everyone"));
-
-  const tools = el("span", { class: "tools" });
-  if (!message.deleted) {
-    const reply = el("button", { type: "button", "aria-label": `Reply to ${message.author}` }, "Reply");
-    reply.addEventListener("click", () => answer(message));
-    tools.append(reply);
-  }
-  const content = el("div", {},
-    message.reply_to ? quoted(message) : null,
-    el("div", { class: "meta" }, el("b", {}, message.author), marks, tools),
-    el("div", { class: "body" }, render(platform, message)));
-  if (message.payload) {
-    const raw = el("pre", { class: "payload", tabindex: "0" }, JSON.stringify(message.payload, null, 2));
-    raw.hidden = true;
-    const toggle = el("button", { type: "button", "aria-expanded": "false" }, "Payload");
-    toggle.addEventListener("click", () => {
-      raw.hidden = !raw.hidden;
-      toggle.setAttribute("aria-expanded", String(!raw.hidden));
-    });
-    tools.append(toggle);
-    content.append(raw);
-  }
-  const classes = ["message", message.bot && "bot", message.deleted && "deleted", fresh && "new"].filter(Boolean);
-  return el("li", { class: classes.join(" ") },
-    el("span", { class: "avatar", "aria-hidden": "true" }, [...message.author][0]?.toUpperCase() ?? "?"), content);
-}
-
 /** The node of a message; the one there was, unless the message changed. */
 function nodeOf(message, fresh) {
   const key = `${message.channel}/${message.id}`;
-  const state = JSON.stringify([message, message.reply_to && messages.get(current)?.find((m) => m.id === message.reply_to)?.deleted]);
+  const state = JSON.stringify([message, answered(message)?.deleted]);
   const kept = nodes.get(key);
   if (kept?.state === state) return kept;
-  const made = { state, node: draw(message, fresh), thread: kept?.thread ?? el("ol", { class: "thread" }) };
+  const made = { state, node: draw(message, fresh && !kept), thread: kept?.thread };
   nodes.set(key, made);
+  if (kept) {
+    // In its place, and the keyboard stays where it was.
+    const focused = kept.node.contains(document.activeElement) && document.activeElement.dataset.button;
+    kept.node.replaceWith(made.node);
+    if (focused) made.node.querySelector(`[data-button="${CSS.escape(focused)}"]`)?.focus();
+  }
   return made;
 }
 
@@ -180,33 +110,57 @@ function arrange(list, children) {
   while (list.children.length > children.length) list.lastElementChild.remove();
 }
 
+/** A thread's messages under what it belongs to, and a way to talk there. */
+function drawThread(made, thread, title, inside, first) {
+  if (!made.thread) {
+    const talk = el("button", { type: "button", class: "quiet", "data-act": "reply-in-thread", "data-thread": thread }, "Reply in thread");
+    talk.addEventListener("click", () => answer(made.last, thread));
+    made.thread = el("div", { class: "thread", "data-thread": thread }, el("ol"), talk);
+  }
+  made.last = inside.at(-1);
+  made.thread.dataset.title = title;
+  arrange(made.thread.firstElementChild, inside.map((reply) => nodeOf(reply, !first).node));
+  if (made.thread.parentNode !== made.node.lastElementChild) made.node.lastElementChild.append(made.thread);
+}
+
+/** A forum's topic, which no message stands for. */
+function topicOf(topic) {
+  const key = `topic/${view.current}/${topic}`;
+  if (!nodes.has(key)) nodes.set(key, { node: el("li", { class: "topic" }, el("h3", {}, `Topic ${topic}`), el("div")) });
+  return nodes.get(key);
+}
+
 function drawMessages(first = false) {
-  const all = messages.get(current) ?? [];
+  const all = messages.get(view.current) ?? [];
   const scroll = $("scroll");
   const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
-  const threaded = platformOf(current) !== "telegram";
+  const { platform, forum } = channels.get(view.current);
   const shown = all.slice(-SHOWN);
   const heads = new Set(shown.map((m) => m.id));
   const top = [];
   const replies = new Map();
   for (const message of shown) {
-    if (threaded && message.thread && heads.has(message.thread)) {
-      replies.set(message.thread, [...(replies.get(message.thread) ?? []), message]);
-    } else top.push(message);
+    const inside = message.thread && (forum || (platform !== "telegram" && heads.has(message.thread)));
+    if (!inside) {
+      top.push({ message });
+      continue;
+    }
+    if (forum && !replies.has(message.thread)) top.push({ topic: message.thread });
+    replies.set(message.thread, [...(replies.get(message.thread) ?? []), message]);
   }
-  arrange($("messages"), top.map((message) => {
-    const made = nodeOf(message, !first);
-    const inside = replies.get(message.id) ?? [];
-    if (inside.length) {
-      const count = `${inside.length} ${inside.length === 1 ? "reply" : "replies"}`;
-      const name = channels.get(`discord:${message.id}`)?.name;
-      made.thread.dataset.title = name ? `Thread “${name}” · ${count}` : count;
-      arrange(made.thread, inside.map((reply) => nodeOf(reply, !first).node));
-      if (made.thread.parentNode !== made.node.lastElementChild) made.node.lastElementChild.append(made.thread);
+  arrange($("messages"), top.map(({ message, topic }) => {
+    const made = topic ? topicOf(topic) : nodeOf(message, !first);
+    const thread = topic ?? message.id;
+    const inside = (topic || !forum) && replies.get(thread);
+    if (inside) {
+      const count = `${inside.length} ${topic ? (inside.length === 1 ? "message" : "messages") : inside.length === 1 ? "reply" : "replies"}`;
+      const name = channels.get(`discord:${thread}`)?.name;
+      drawThread(made, thread, name ? `Thread “${name}” · ${count}` : count, inside, first);
     }
     return made.node;
   }));
   drawEmpty(all.length === 0);
+  prepare();
   if (first || atEnd) scroll.scrollTop = scroll.scrollHeight;
 }
 
@@ -214,7 +168,12 @@ function drawEmpty(empty) {
   const box = $("empty");
   box.hidden = !empty;
   if (!empty) return box.replaceChildren();
-  const channel = channels.get(current);
+  const channel = channels.get(view.current);
+  if (channel.direct) {
+    return box.replaceChildren(
+      el("h3", {}, "Nothing here yet"),
+      el("p", {}, `Only ${channel.direct} and the bot are here. Say something below.`));
+  }
   if (!channel.allowed) {
     return box.replaceChildren(
       el("h3", {}, "Agents cannot post here"),
@@ -262,7 +221,7 @@ async function happened(event) {
   if (!channels.has(message.channel)) await loadChannels();
   keep(message);
   const home = homeOf(message);
-  if (home === current) drawMessages();
+  if (home === view.current) drawMessages();
   else if (event.type === "message") {
     unread.set(home, (unread.get(home) ?? 0) + 1);
     drawChannels();
@@ -291,108 +250,8 @@ function listen() {
 async function reload() {
   await loadChannels();
   messages.clear();
-  await open(channels.has(current) ? current : [...channels.keys()][0]);
+  await open(channels.has(view.current) ? view.current : [...channels.keys()][0]);
   await loadFaults();
-}
-
-// Faults
-
-function offerFaults() {
-  const platform = platformOf(current);
-  const kind = $("fault-form").elements.kind;
-  for (const option of kind.options) {
-    option.hidden = option.disabled = Boolean(option.dataset.only && option.dataset.only !== platform);
-  }
-  if (kind.selectedOptions[0]?.disabled) kind.value = "rate_limit";
-  $("seconds").hidden = !["rate_limit", "slow"].includes(kind.value);
-}
-
-async function loadFaults() {
-  const { faults } = await get("/sandbox/api/faults");
-  $("fault-list").replaceChildren(...faults.map((fault) => {
-    const label = [...$("fault-form").elements.kind.options].find((o) => o.value === fault.kind)?.textContent ?? fault.kind;
-    const channel = fault.channel && (channels.get(`${fault.platform}:${fault.channel}`) ?? channels.get(fault.channel));
-    const where = fault.channel ? `${TITLES[fault.platform]}, ${channel?.name ?? fault.channel}` : TITLES[fault.platform];
-    const times = fault.times === 0 ? "until switched off" : fault.times === 1 ? "once" : `${fault.times} times`;
-    return el("li", {}, el("b", {}, label), el("br"), `${where} · ${times}`);
-  }));
-  $("fault-count").textContent = faults.length;
-  $("fault-count").hidden = $("fault-clear").hidden = faults.length === 0;
-}
-
-function setUpFaults() {
-  const form = $("fault-form");
-  form.elements.kind.addEventListener("change", offerFaults);
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const fields = form.elements;
-    const fault = { platform: platformOf(current), kind: fields.kind.value, times: Number(fields.times.value || 1) };
-    if (!fields.everywhere.checked) fault.channel = idOf(current);
-    // A missing scope and a revoked token belong to the bot, not to a channel.
-    if (["missing_scope", "revoked_token"].includes(fault.kind)) delete fault.channel;
-    if (fault.kind === "rate_limit") fault.retry_after = Number(fields.seconds.value || 1);
-    if (fault.kind === "slow") fault.millis = Math.round(Number(fields.seconds.value || 1) * 1000);
-    try {
-      await send("POST", "/sandbox/api/faults", fault);
-      $("fault-error").textContent = "";
-    } catch (error) {
-      $("fault-error").textContent = error.message;
-    }
-  });
-  $("fault-clear").addEventListener("click", () => send("DELETE", "/sandbox/api/faults"));
-}
-
-// Speaking
-
-function answer(message) {
-  answering = message;
-  const line = $("answering");
-  line.hidden = !message;
-  if (message) {
-    line.firstElementChild.textContent = `Replying to ${message.author}`;
-    $("speak").elements.text.focus();
-  }
-}
-
-/** Where an answer goes: into the thread on Slack and in Discord's threads, beside the message elsewhere. */
-function placeOf(message) {
-  if (!message) return {};
-  if (platformOf(message.channel) === "slack") return { thread: message.thread ?? message.id };
-  return { reply_to: message.id, thread: message.thread ?? undefined };
-}
-
-function setUpSpeaking() {
-  const form = $("speak");
-  const text = form.elements.text;
-  const grow = () => {
-    text.style.height = "auto";
-    text.style.height = `${Math.min(text.scrollHeight + 2, 144)}px`;
-  };
-  text.addEventListener("input", grow);
-  text.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      form.requestSubmit();
-    }
-    if (event.key === "Escape") answer(null);
-  });
-  $("answering").lastElementChild.addEventListener("click", () => answer(null));
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const said = text.value;
-    if (!said.trim()) return text.focus();
-    const author = form.elements.author.value.trim() || "alice";
-    try {
-      await send("POST", "/sandbox/api/messages", { channel: current, text: said, author, ...placeOf(answering) });
-      text.value = "";
-      grow();
-      answer(null);
-      form.querySelector(".error").textContent = "";
-      $("scroll").scrollTop = $("scroll").scrollHeight;
-    } catch (error) {
-      form.querySelector(".error").textContent = error.message;
-    }
-  });
 }
 
 function setUpMenu() {
@@ -409,8 +268,8 @@ function setUpMenu() {
 }
 
 await loadChannels();
+await setUpSpeaking();
 setUpFaults();
-setUpSpeaking();
 setUpMenu();
 const wanted = decodeURIComponent(location.hash.slice(1));
 await open(channels.has(wanted) ? wanted : "slack:C0ALERTS");

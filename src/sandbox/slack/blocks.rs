@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::sandbox::state::Button;
+
 const MOST_BLOCKS: usize = 50;
 /// All `markdown` blocks of a message together.
 const MARKDOWN: usize = 12_000;
@@ -129,8 +131,19 @@ fn check_block(
             }
         }
         "actions" => {
-            for (at, element) in elements(block, 25, pointer)?.iter().enumerate() {
-                button(element, &format!("{pointer}/elements/{at}"))?;
+            let elements = elements(block, 25, pointer)?;
+            for (at, element) in elements.iter().enumerate() {
+                let pointer = format!("{pointer}/elements/{at}");
+                button(element, &pointer)?;
+                let id = element.get("action_id").filter(|id| id.is_string());
+                let before = elements.iter().take(at);
+                if id.is_some() && before.filter_map(|e| e.get("action_id")).any(|e| Some(e) == id)
+                {
+                    return Err(wrong(
+                        &format!("{pointer}/action_id"),
+                        "`action_id` already exists",
+                    ));
+                }
             }
         }
         "rich_text" => {
@@ -221,6 +234,28 @@ fn text_object(
     }
     said.add(text, !plain);
     Ok(())
+}
+
+/// The buttons of checked blocks, row by row.
+pub(super) fn buttons(blocks: &[Value]) -> Vec<Vec<Button>> {
+    let rows = blocks.iter().filter(|b| b.get("type").and_then(Value::as_str) == Some("actions"));
+    let row = |block: &Value| {
+        let elements = block.get("elements").and_then(Value::as_array);
+        let read = |element: &Value| {
+            let text = |pointer| element.pointer(pointer).and_then(Value::as_str);
+            Button {
+                key: text("/value").unwrap_or_default().to_owned(),
+                label: text("/text/text").unwrap_or_default().to_owned(),
+                style: match text("/style") {
+                    Some("primary") => "good",
+                    Some("danger") => "danger",
+                    _ => "plain",
+                },
+            }
+        };
+        elements.into_iter().flatten().map(read).collect()
+    };
+    rows.map(row).collect()
 }
 
 /// <https://docs.slack.dev/reference/block-kit/block-elements/button-element>

@@ -6,7 +6,7 @@ use super::blocks::{self, Refused};
 use super::{Arguments, HOST, is_true, known_channel, required, shape, text_of, warn};
 use crate::sandbox::channels::{Channel, Standing};
 use crate::sandbox::exchange::Desk;
-use crate::sandbox::state::{Message, State};
+use crate::sandbox::state::{Button, Message, State};
 use crate::sandbox::{Event, Vendor};
 
 /// Longer text is cut off.
@@ -19,8 +19,8 @@ const UPDATE_TEXT: usize = 4_000;
 const MARKDOWN_TEXT: usize = 12_000;
 
 /// The channel of a call, if the bot may write there.
-fn writable<'a>(arguments: &Arguments, state: &'a State) -> Result<&'a Channel, Refused> {
-    let channel = known_channel(text_of(arguments, "channel"), state)?;
+pub(super) fn writable<'a>(id: Option<&str>, state: &'a State) -> Result<&'a Channel, Refused> {
+    let channel = known_channel(id, state)?;
     match channel.standing {
         Standing::Outside => Err(Refused::code("not_in_channel")),
         Standing::Archived => Err(Refused::code("is_archived")),
@@ -29,13 +29,14 @@ fn writable<'a>(arguments: &Arguments, state: &'a State) -> Result<&'a Channel, 
 }
 
 /// What a message says: checked, with the text that people see.
-struct Content {
-    shown: String,
-    pings: bool,
+pub(super) struct Content {
+    pub shown: String,
+    pub pings: bool,
+    pub buttons: Vec<Vec<Button>>,
 }
 
 /// Checks text, blocks and metadata as both posting and updating do.
-fn content(arguments: &Arguments) -> Result<Content, Refused> {
+pub(super) fn content(arguments: &Arguments) -> Result<Content, Refused> {
     let text = match arguments.get("text") {
         None => "",
         Some(Value::String(text)) => text,
@@ -70,7 +71,7 @@ fn content(arguments: &Arguments) -> Result<Content, Refused> {
         (None, Some(said)) => (said.shown, said.active),
         (None, None) => (text.to_owned(), if mrkdwn { text.to_owned() } else { String::new() }),
     };
-    Ok(Content { pings: blocks::pings_everyone(&active), shown })
+    Ok(Content { pings: blocks::pings_everyone(&active), buttons: blocks::buttons(blocks), shown })
 }
 
 /// <https://docs.slack.dev/messaging/message-metadata>
@@ -90,7 +91,7 @@ fn check_metadata(metadata: &Value) -> Result<(), Refused> {
 }
 
 /// The parent of the thread that `ts` opens or belongs to.
-fn parent_of(state: &State, channel: &str, ts: &str) -> Result<String, Refused> {
+pub(super) fn parent_of(state: &State, channel: &str, ts: &str) -> Result<String, Refused> {
     let shaped = ts.split_once('.').is_some_and(|(seconds, micros)| {
         let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
         digits(seconds) && digits(micros) && micros.len() == 6
@@ -107,7 +108,7 @@ fn parent_of(state: &State, channel: &str, ts: &str) -> Result<String, Refused> 
 }
 
 pub(super) fn post(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Refused> {
-    let channel = writable(arguments, desk.state)?.id.clone();
+    let channel = writable(text_of(arguments, "channel"), desk.state)?.id.clone();
     let content = content(arguments)?;
     let thread = match arguments.get("thread_ts") {
         None => None,
@@ -138,7 +139,7 @@ pub(super) fn post(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Refus
             edited: false,
             deleted: false,
             pinged_everyone: content.pings,
-            buttons: Vec::new(),
+            buttons: content.buttons.clone(),
             files: Vec::new(),
             only_for: None,
             received_at: desk.now,
@@ -165,7 +166,7 @@ fn split(text: &str) -> Vec<String> {
 }
 
 pub(super) fn update(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Refused> {
-    let channel = writable(arguments, desk.state)?.id.clone();
+    let channel = writable(text_of(arguments, "channel"), desk.state)?.id.clone();
     let ts = required(arguments, "ts")?;
     let found = desk
         .state
@@ -188,6 +189,7 @@ pub(super) fn update(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Ref
     }
     let content = content(&arguments)?;
     found.text = content.shown;
+    found.buttons = content.buttons;
     found.pinged_everyone |= content.pings;
     found.payload = Value::Object(arguments.clone());
     found.edited = true;
@@ -201,7 +203,7 @@ pub(super) fn update(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Ref
 }
 
 pub(super) fn delete(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Refused> {
-    let channel = writable(arguments, desk.state)?.id.clone();
+    let channel = writable(text_of(arguments, "channel"), desk.state)?.id.clone();
     let ts = required(arguments, "ts")?;
     let found = desk
         .state

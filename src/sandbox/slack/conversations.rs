@@ -13,7 +13,8 @@ use crate::sandbox::state::{Message, State};
 fn conversation(channel: &Channel) -> Value {
     json!({
         "id": channel.id, "name": channel.name, "name_normalized": channel.name,
-        "is_channel": !channel.private, "is_group": channel.private, "is_im": false,
+        "is_channel": !channel.private, "is_group": channel.private && channel.direct.is_none(),
+        "is_im": channel.direct.is_some(),
         "is_mpim": false, "is_private": channel.private, "created": 1_700_000_000,
         "is_archived": channel.standing == Standing::Archived, "is_general": channel.id == "C0GENERAL",
         "is_member": channel.standing == Standing::Member, "is_shared": false,

@@ -6,7 +6,11 @@
 mod blocks;
 mod chat;
 mod conversations;
+mod files;
 mod inbound;
+mod push;
+mod response;
+mod socket;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -15,26 +19,39 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{HeaderMap, StatusCode, header};
 pub(super) use inbound::Inbound;
+pub use push::NotVerified;
 use serde_json::{Map, Value, json};
 
 use self::blocks::Refused;
 use super::channels::Channel;
 use super::exchange::{Answer, Call, Desk, exchange, is_json, pairs, turned_away};
 use super::faults::{Fault, FaultKind};
+use super::people::person;
 use super::state::{Message, State};
-use super::{Vendor, World};
+use super::{Tokens, Vendor, World};
 
-const SCOPES: &str =
-    "chat:write,channels:read,groups:read,channels:history,groups:history,connections:write";
-const SCOPES_LESS: &str =
-    "chat:write,groups:read,channels:history,groups:history,connections:write";
+const SCOPES: &str = "app_mentions:read,channels:history,channels:read,chat:write,commands,files:read,\
+                      files:write,groups:history,groups:read,im:history";
+const SCOPES_LESS: &str = "app_mentions:read,channels:history,chat:write,commands,files:read,\
+                           groups:history,groups:read,im:history";
+const APP: &str = "A0HERALD";
 const TEAM: &str = "T0SANDBOX";
 const USER: &str = "U0HERALD";
 const BOT: &str = "B0HERALD";
 const HOST: &str = "https://sandbox.slack.com";
 
 pub(in crate::sandbox) fn router() -> Router<World> {
-    Router::new().route("/sandbox/slack/api/{method}", any(call))
+    Router::new()
+        .route("/sandbox/slack/api/{method}", any(call))
+        .merge(socket::router())
+        .merge(response::router())
+        .merge(files::router())
+        .merge(push::router())
+}
+
+/// The app-level token that goes with the bot's: `xapp-…`.
+pub(super) fn app_token(tokens: &Tokens) -> String {
+    format!("xapp-{}", tokens.slack.trim_start_matches("xoxb-"))
 }
 
 type Arguments = Map<String, Value>;
@@ -88,7 +105,11 @@ fn arguments_of(method: &str) -> Option<&'static [&'static str]> {
         "oldest",
     ];
     Some(match method {
-        "auth.test" => &[],
+        "auth.test" | "apps.connections.open" => &[],
+        "files.getUploadURLExternal" => &["filename", "length", "snippet_type", "alt_txt"],
+        "files.completeUploadExternal" => {
+            &["files", "channel_id", "channels", "initial_comment", "thread_ts", "blocks"]
+        }
         "chat.postMessage" => CONTENT,
         "chat.update" => UPDATE,
         "chat.delete" => &["channel", "ts", "as_user"],
@@ -102,7 +123,8 @@ fn arguments_of(method: &str) -> Option<&'static [&'static str]> {
 
 /// Methods that only read take their arguments from a form or the query, never from JSON.
 fn reads(method: &str) -> bool {
-    method.starts_with("conversations.") || method == "chat.getPermalink"
+    method.starts_with("conversations.")
+        || matches!(method, "chat.getPermalink" | "files.getUploadURLExternal")
 }
 
 async fn call(
@@ -113,6 +135,9 @@ async fn call(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    if let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) {
+        world.state().slack.served_under(&format!("http://{host}"));
+    }
     let read = read_arguments(&method, query.as_deref(), &headers, &body);
     let (mut arguments, missing_charset, broken) = match read {
         Ok((arguments, missing_charset)) => (arguments, missing_charset, None),
@@ -121,7 +146,9 @@ async fn call(
     let call = Call {
         vendor: Vendor::Slack,
         path: format!("{http_method} /{method}"),
-        channel: text_of(&arguments, "channel").map(str::to_owned),
+        channel: text_of(&arguments, "channel")
+            .or_else(|| text_of(&arguments, "channel_id"))
+            .map(str::to_owned),
         method: method.clone(),
     };
     let Some(known) = arguments_of(&method) else {
@@ -140,10 +167,13 @@ async fn call(
         Some(Value::String(token)) if bearer.is_none() => Some(token),
         _ => bearer,
     };
-    let door = match token {
+    let (bot, app) = (world.inner.tokens.slack.clone(), app_token(&world.inner.tokens));
+    let (wanted, other) = if method == "apps.connections.open" { (app, bot) } else { (bot, app) };
+    let door = match token.as_deref().map(str::trim) {
         None => Some("not_authed"),
-        Some(token) if token.trim() != world.inner.tokens.slack => Some("invalid_auth"),
-        Some(_) => None,
+        Some(token) if token == wanted => None,
+        Some(token) if token == other => Some("not_allowed_token_type"),
+        Some(_) => Some("invalid_auth"),
     };
     if let Some(error) = door {
         return turned_away(&world, &call, refusal(&Refused::code(error)));
@@ -202,6 +232,7 @@ fn read_arguments(
             "blocks" | "attachments" => {
                 serde_json::from_str(&value).map_err(|_| "invalid_blocks_format")?
             }
+            "files" => serde_json::from_str(&value).map_err(|_| "invalid_arguments")?,
             "metadata" => serde_json::from_str(&value).map_err(|_| "invalid_metadata_format")?,
             _ => Value::String(value),
         };
@@ -227,6 +258,11 @@ fn answer(
             "ok": true, "url": format!("{HOST}/"), "team": "Sandbox", "user": "herald",
             "team_id": TEAM, "user_id": USER, "bot_id": BOT, "is_enterprise_install": false,
         })),
+        "apps.connections.open" => {
+            Ok(json!({ "ok": true, "url": desk.state.slack.issue_ticket() }))
+        }
+        "files.getUploadURLExternal" => files::begin(arguments, desk),
+        "files.completeUploadExternal" => files::complete(arguments, desk),
         "chat.postMessage" => chat::post(arguments, desk),
         "chat.update" => chat::update(arguments, desk),
         "chat.delete" => chat::delete(arguments, desk),
@@ -287,7 +323,7 @@ fn shape(message: &Message, with_metadata: bool) -> Value {
     if message.bot {
         add("user", json!(USER));
         add("bot_id", json!(BOT));
-        add("app_id", json!("A0HERALD"));
+        add("app_id", json!(APP));
         add("team", json!(TEAM));
         for name in ["text", "blocks", "attachments"] {
             if let Some(value) = message.payload.get(name) {
@@ -298,7 +334,7 @@ fn shape(message: &Message, with_metadata: bool) -> Value {
             add("metadata", metadata.clone());
         }
     } else {
-        add("user", json!(format!("U0{}", message.author.to_ascii_uppercase())));
+        add("user", json!(person(Vendor::Slack, &message.author).id));
     }
     if let Some(thread) = &message.thread {
         add("thread_ts", json!(thread));
@@ -336,6 +372,7 @@ fn refuse(fault: &Fault) -> Answer {
         FaultKind::RateLimit => error(StatusCode::TOO_MANY_REQUESTS, "ratelimited")
             .header("retry-after", fault.whole_wait()),
         FaultKind::RevokedToken => error(StatusCode::OK, "token_revoked"),
+        FaultKind::InvalidAuth => error(StatusCode::OK, "invalid_auth"),
         FaultKind::Archived => error(StatusCode::OK, "is_archived"),
         _ => error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
     }

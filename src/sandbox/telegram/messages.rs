@@ -3,26 +3,37 @@
 use serde_json::{Value, json};
 
 use super::text::{self, Formatted};
-use super::{Parameters, Refused, bad_request, bot, chat, chat_object, number, written};
+use super::{
+    Parameters, Refused, bad_request, bot, chat, chat_object, entities, files, keyboard, number,
+    user, written,
+};
 use crate::sandbox::channels::Channel;
 use crate::sandbox::exchange::Desk;
-use crate::sandbox::state::{Message, State};
+use crate::sandbox::state::{Button, File, Message, State};
 use crate::sandbox::{Event, Vendor};
 
 /// The topic that exists in the forum.
 const TOPIC: i64 = 5;
-fn formatted(given: &Parameters) -> Result<Formatted, Refused> {
-    let text = match given.get("text") {
+/// The most UTF-16 units of a caption.
+const MOST_CAPTION: usize = 1024;
+
+/// The text or caption of a request, its markup read.
+fn marked_up(given: &Parameters, name: &str, entities: &str) -> Result<Formatted, Refused> {
+    let text = match given.get(name) {
         None => "",
         Some(Value::String(text)) => text,
-        Some(_) => return Err(bad_request("field \"text\" must be of type String")),
+        Some(_) => return Err(bad_request(format!("field \"{name}\" must be of type String"))),
     };
-    let formatted = match given.get("parse_mode").and_then(Value::as_str) {
+    match given.get("parse_mode").and_then(Value::as_str) {
         Some(mode) if mode.eq_ignore_ascii_case("html") => text::parse_html(text)
-            .map_err(|why| bad_request(format!("can't parse entities: {why}")))?,
-        None | Some("") => text::with_entities(text, given.get("entities")).map_err(bad_request)?,
-        Some(_) => return Err(bad_request("unsupported parse_mode")),
-    };
+            .map_err(|why| bad_request(format!("can't parse entities: {why}"))),
+        None | Some("") => text::with_entities(text, given.get(entities)).map_err(bad_request),
+        Some(_) => Err(bad_request("unsupported parse_mode")),
+    }
+}
+
+fn formatted(given: &Parameters) -> Result<Formatted, Refused> {
+    let formatted = marked_up(given, "text", "entities")?;
     if formatted.text.trim().is_empty() {
         return Err(bad_request("message text is empty"));
     }
@@ -59,29 +70,64 @@ fn topic(given: &Parameters, chat: &Channel) -> Result<Option<i64>, Refused> {
 }
 
 pub(super) fn send(given: &Parameters, desk: Desk<'_>) -> Result<Value, Refused> {
-    let chat = chat(given, desk.state)?.clone();
+    chat(given, desk.state)?;
     let formatted = formatted(given)?;
+    let text = given.get("text").map(written).unwrap_or_default();
+    post(given, given.clone(), text, &formatted, Vec::new(), desk)
+}
+
+/// Sends a file; `payload` is the request without the file's content.
+pub(super) fn send_file(
+    given: &Parameters,
+    payload: Parameters,
+    file: File,
+    desk: Desk<'_>,
+) -> Result<Value, Refused> {
+    let caption = marked_up(given, "caption", "caption_entities")?;
+    if caption.text.encode_utf16().count() > MOST_CAPTION {
+        return Err(bad_request("message caption is too long"));
+    }
+    let text = given.get("caption").map(written).unwrap_or_default();
+    post(given, payload, text, &caption, vec![file], desk)
+}
+
+fn post(
+    given: &Parameters,
+    payload: Parameters,
+    text: String,
+    formatted: &Formatted,
+    files: Vec<File>,
+    desk: Desk<'_>,
+) -> Result<Value, Refused> {
+    let chat = chat(given, desk.state)?.clone();
     let topic = topic(given, &chat)?;
     let reply_to = reply_to(given, &chat, desk.state)?;
+    let buttons = keyboard::buttons(given)?;
     let message = Message {
         channel: chat.key(),
         id: desk.state.next_id(Vendor::Telegram, desk.now),
         author: "herald".to_owned(),
         bot: true,
-        text: given.get("text").map(written).unwrap_or_default(),
-        payload: Value::Object(given.clone()),
+        text,
+        payload: Value::Object(payload),
         thread: topic.map(|topic| topic.to_string()),
         reply_to,
         edited: false,
         deleted: false,
         pinged_everyone: false,
-        buttons: Vec::new(),
-        files: Vec::new(),
+        buttons,
+        files,
         only_for: None,
         received_at: desk.now,
     };
     desk.state.keep(message.clone());
-    let result = object(&message, &chat, &formatted);
+    let mut result = object(&message, &chat, formatted);
+    let answered = message.reply_to.as_deref().and_then(|id| id.parse::<i64>().ok());
+    if let (Some(answered), Some(fields)) = (answered, result.as_object_mut()) {
+        let date = message.received_at.0 / 1000;
+        let short = json!({ "message_id": answered, "chat": chat_object(&chat), "date": date });
+        fields.insert("reply_to_message".to_owned(), short);
+    }
     desk.events.push(Event::Message { message });
     Ok(result)
 }
@@ -119,12 +165,16 @@ pub(super) fn edit(given: &Parameters, desk: Desk<'_>) -> Result<Value, Refused>
         .ok_or_else(|| bad_request("message identifier is not specified"))?
         .to_string();
     let formatted = formatted(given)?;
+    let buttons = keyboard::buttons(given)?;
     let found = desk
         .state
         .find_mut(Vendor::Telegram, &chat.id, &id)
         .ok_or_else(|| bad_request("message to edit not found"))?;
     if !found.bot {
         return Err(bad_request("message can't be edited"));
+    }
+    if !found.files.is_empty() {
+        return Err(bad_request("there is no text in the message to edit"));
     }
     let what = ["text", "parse_mode", "entities", "reply_markup"];
     if what.iter().all(|name| found.payload.get(*name) == given.get(*name)) {
@@ -136,6 +186,8 @@ pub(super) fn edit(given: &Parameters, desk: Desk<'_>) -> Result<Value, Refused>
     found.text = given.get("text").map(written).unwrap_or_default();
     found.payload = Value::Object(given.clone());
     found.edited = true;
+    // Without a keyboard, the one that there was is gone.
+    found.buttons = buttons;
     let message = found.clone();
     let result = object(&message, &chat, &formatted);
     desk.events.push(Event::Edited { message });
@@ -182,31 +234,112 @@ pub(super) fn action(given: &Parameters, desk: &Desk<'_>) -> Result<Value, Refus
     }
 }
 
+/// A message as the bot hears of it, with the one that it answers.
+pub(super) fn heard(message: &Message, chat: &Channel, answered: Option<&Value>) -> Value {
+    let formatted = if message.bot {
+        // What it sent was understood before.
+        let text = if message.files.is_empty() { "text" } else { "caption" };
+        let given = message.payload.as_object();
+        given.and_then(|given| marked_up(given, text, "entities").ok()).unwrap_or_default()
+    } else {
+        Formatted { text: message.text.clone(), entities: entities::find(&message.text) }
+    };
+    let mut told = object(message, chat, &formatted);
+    let Some(fields) = told.as_object_mut() else {
+        return told;
+    };
+    if let Some(answered) = answered {
+        let mut answered = answered.clone();
+        if let Some(answered) = answered.as_object_mut() {
+            answered.remove("reply_to_message");
+        }
+        // Answers in a supergroup hang together as a thread, which is no topic.
+        if !chat.forum && chat.direct.is_none() {
+            let first = answered.get("message_id").cloned().unwrap_or_default();
+            fields.insert("message_thread_id".to_owned(), first);
+        }
+        fields.insert("reply_to_message".to_owned(), answered);
+    } else if let Some(topic) = fields.get("message_thread_id").cloned() {
+        // What stands in a topic answers the message that made it.
+        let made = json!({
+            "message_id": topic, "from": bot(), "chat": chat_object(chat), "date": 1_700_000_000,
+            "message_thread_id": topic, "is_topic_message": true,
+            "forum_topic_created": { "name": chat.topic, "icon_color": 7_322_096 },
+        });
+        fields.insert("reply_to_message".to_owned(), made);
+    }
+    told
+}
+
 /// A message as Telegram returns it.
 fn object(message: &Message, chat: &Channel, formatted: &Formatted) -> Value {
+    let from = if message.bot { bot() } else { user(&message.author) };
     let mut object = json!({
-        "message_id": message.id.parse::<i64>().unwrap_or_default(), "from": bot(),
-        "chat": chat_object(chat), "date": message.received_at.0 / 1000, "text": formatted.text,
+        "message_id": message.id.parse::<i64>().unwrap_or_default(), "from": from,
+        "chat": chat_object(chat), "date": message.received_at.0 / 1000,
     });
     let Some(fields) = object.as_object_mut() else {
         return object;
     };
-    if !formatted.entities.is_empty() {
-        fields.insert("entities".to_owned(), json!(formatted.entities));
+    // A message has one file; people's programs send more than one as messages of their own.
+    let (text, entities) = match message.files.first() {
+        None => ("text", "entities"),
+        Some(file) => {
+            let (kind, content) = attached(file, message.bot);
+            fields.insert(kind.to_owned(), content);
+            ("caption", "caption_entities")
+        }
+    };
+    if message.files.is_empty() || !formatted.text.is_empty() {
+        fields.insert(text.to_owned(), json!(formatted.text));
     }
-    if let Some(topic) = message.thread.as_deref().and_then(|t| t.parse::<i64>().ok()) {
+    if !formatted.entities.is_empty() {
+        fields.insert(entities.to_owned(), json!(formatted.entities));
+    }
+    let topic = message.thread.as_deref().filter(|_| chat.forum);
+    if let Some(topic) = topic.and_then(|t| t.parse::<i64>().ok()) {
         fields.insert("message_thread_id".to_owned(), json!(topic));
         fields.insert("is_topic_message".to_owned(), json!(true));
-    }
-    if let Some(answered) = message.reply_to.as_deref().and_then(|t| t.parse::<i64>().ok()) {
-        let short = json!({
-            "message_id": answered, "chat": chat_object(chat),
-            "date": message.received_at.0 / 1000,
-        });
-        fields.insert("reply_to_message".to_owned(), short);
     }
     if message.edited {
         fields.insert("edit_date".to_owned(), json!(message.received_at.0 / 1000));
     }
+    if !message.buttons.is_empty() {
+        let button = |button: &Button| json!({ "text": button.label, "callback_data": button.key });
+        let rows: Vec<Vec<Value>> =
+            message.buttons.iter().map(|row| row.iter().map(button).collect()).collect();
+        fields.insert("reply_markup".to_owned(), json!({ "inline_keyboard": rows }));
+    }
     object
+}
+
+/// A file as it is told: people's programs make photos, voice and videos of some.
+fn attached(file: &File, as_document: bool) -> (&'static str, Value) {
+    let size = file.bytes.len();
+    let (id, unique) = (&file.id, files::unique(file));
+    let mut content = json!({
+        "file_id": id, "file_unique_id": unique, "file_size": size, "mime_type": file.mime,
+    });
+    let kind = match file.mime.split('/').next() {
+        _ if as_document => "document",
+        Some("image") if ["image/jpeg", "image/png"].contains(&file.mime.as_str()) => {
+            let small = json!({
+                "file_id": format!("{id}-s"), "file_unique_id": format!("{unique}s"),
+                "width": 90, "height": 67, "file_size": 1024,
+            });
+            let large = json!({
+                "file_id": id, "file_unique_id": unique,
+                "width": 1280, "height": 960, "file_size": size,
+            });
+            return ("photo", json!([large, small]));
+        }
+        Some("audio") if file.mime == "audio/ogg" => "voice",
+        Some("audio") => "audio",
+        Some("video") => "video",
+        _ => "document",
+    };
+    if let Some(content) = content.as_object_mut().filter(|_| kind != "voice") {
+        content.insert("file_name".to_owned(), json!(file.name));
+    }
+    (kind, content)
 }

@@ -3,31 +3,44 @@
 //! Refused here although Telegram ignores it: a parameter that the method does not have. Markdown and
 //! MarkdownV2 are not understood; HTML, entities and plain text are.
 
+mod entities;
+mod files;
 mod inbound;
+mod keyboard;
 mod messages;
+mod methods;
+mod parameters;
 mod text;
+mod updates;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State as Shared};
+use axum::extract::{DefaultBodyLimit, Path, Request, State as Shared};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
-use http::{HeaderMap, StatusCode};
+use axum::routing::{any, get};
+use http::StatusCode;
 pub(super) use inbound::Inbound;
 use serde_json::{Map, Value, json};
 
+use self::methods::METHODS;
+use self::updates::Poll;
 use super::channels::{Channel, Standing};
-use super::exchange::{Answer, Call, Desk, exchange, is_json, pairs, turned_away};
+use super::exchange::{Answer, Call, Desk, exchange_after, turned_away};
 use super::faults::{Fault, FaultKind};
+use super::people::person;
 use super::state::State;
 use super::{Vendor, World};
 
 const BOT: i64 = 1_000_000_001;
+/// The most bytes that a bot may upload.
+const MOST_UPLOAD: usize = 50 * 1024 * 1024;
 /// Where the group that moved went.
 const MOVED_TO: i64 = -1_001_000_000_001;
 
 pub(in crate::sandbox) fn router() -> Router<World> {
-    Router::new().route("/sandbox/telegram/{bot}/{method}", any(call))
+    Router::new()
+        .route("/sandbox/telegram/{bot}/{method}", any(call))
+        .layer(DefaultBodyLimit::max(MOST_UPLOAD + 1024 * 1024))
+        .route("/sandbox/telegram/file/{bot}/{*path}", get(files::download))
 }
 
 type Parameters = Map<String, Value>;
@@ -47,53 +60,32 @@ fn bad_request(description: impl std::fmt::Display) -> Refused {
     }
 }
 
-/// The methods there are, by their names in the reference, and what each takes.
-const METHODS: &[(&str, &[&str])] = &[
-    ("getMe", &[]),
-    ("getChat", &["chat_id"]),
-    (
-        "sendMessage",
-        &[
-            "business_connection_id",
-            "chat_id",
-            "message_thread_id",
-            "text",
-            "parse_mode",
-            "entities",
-            "link_preview_options",
-            "disable_notification",
-            "protect_content",
-            "message_effect_id",
-            "reply_parameters",
-            "reply_markup",
-        ],
-    ),
-    (
-        "editMessageText",
-        &[
-            "business_connection_id",
-            "chat_id",
-            "message_id",
-            "text",
-            "parse_mode",
-            "entities",
-            "link_preview_options",
-            "reply_markup",
-        ],
-    ),
-    ("deleteMessage", &["chat_id", "message_id"]),
-    ("sendChatAction", &["business_connection_id", "chat_id", "message_thread_id", "action"]),
-];
+/// A request that may bring a file: the bot's token is checked against its shape and the workspace's own.
+fn turned_off(token: &str, world: &World) -> Option<Answer> {
+    if token == world.inner.tokens.telegram {
+        return None;
+    }
+    let shaped = token.split_once(':').is_some_and(|(id, secret)| {
+        !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) && secret.len() == 35
+    });
+    Some(if shaped { unauthorized() } else { not_found() })
+}
+
+fn not_found() -> Answer {
+    refusal(Refused {
+        status: StatusCode::NOT_FOUND,
+        description: "Not Found".to_owned(),
+        moved_to: None,
+    })
+}
 
 async fn call(
     Shared(world): Shared<World>,
-    http_method: http::Method,
     Path((bot, method)): Path<(String, String)>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response {
-    let parameters = parameters(query.as_deref(), &headers, &body);
+    let http_method = request.method().clone();
+    let parameters = parameters::read(request).await;
     // Method names are not case-sensitive.
     let known = METHODS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&method));
     let name = known.map_or(method.as_str(), |(name, _)| name);
@@ -108,32 +100,31 @@ async fn call(
             Some(id.unwrap_or_else(|| written(chat)))
         }),
     };
-    let not_found = || {
-        refusal(Refused {
-            status: StatusCode::NOT_FOUND,
-            description: "Not Found".to_owned(),
-            moved_to: None,
-        })
-    };
     let Some(token) = bot.strip_prefix("bot") else {
         return not_found().into_response();
     };
-    if token != world.inner.tokens.telegram {
-        let shaped = token.split_once(':').is_some_and(|(id, secret)| {
-            !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) && secret.len() == 35
-        });
-        let answer = if shaped { unauthorized() } else { not_found() };
+    if let Some(answer) = turned_off(token, &world) {
         return turned_away(&world, &call, answer);
     }
     let Some((name, takes)) = known else {
         return turned_away(&world, &call, not_found());
     };
-    exchange(&world, call, refuse, |desk| {
-        let result = parameters.and_then(|given| {
-            if let Some(extra) = given.keys().find(|key| !takes.contains(&key.as_str())) {
-                return Err(bad_request(format!("unknown parameter \"{extra}\"")));
-            }
-            apply(name, &given, desk)
+    let given = parameters.and_then(|given| {
+        match given.keys().find(|key| !takes.contains(&key.as_str())) {
+            Some(extra) => Err(bad_request(format!("unknown parameter \"{extra}\""))),
+            None => Ok(given),
+        }
+    });
+    let poll = given.as_ref().ok().filter(|_| *name == "getUpdates").map(Poll::read);
+    let hold = async {
+        if let Some(poll) = &poll {
+            poll.hold(&world).await;
+        }
+    };
+    exchange_after(&world, call, refuse, hold, |desk| {
+        let result = given.and_then(|given| match &poll {
+            Some(poll) => poll.answer(desk),
+            None => apply(name, &given, desk),
         });
         match result {
             Ok(result) => {
@@ -143,34 +134,6 @@ async fn call(
         }
     })
     .await
-}
-
-fn parameters(
-    query: Option<&str>,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<Parameters, Refused> {
-    let mut given = Map::new();
-    let mut form = pairs(query.unwrap_or_default().as_bytes());
-    if is_json(headers) {
-        let wrong = || bad_request("can't parse JSON object");
-        let value: Value = serde_json::from_slice(body).map_err(|_| wrong())?;
-        let Value::Object(object) = value else {
-            return Err(wrong());
-        };
-        given.extend(object.into_iter().filter(|(_, value)| !value.is_null()));
-    } else {
-        form.extend(pairs(body));
-    }
-    for (name, value) in form {
-        // What is not text stands in a form as JSON.
-        let value = match name.as_str() {
-            "text" | "chat_id" | "parse_mode" | "action" => Value::String(value),
-            _ => serde_json::from_str(&value).unwrap_or(Value::String(value)),
-        };
-        given.insert(name, value);
-    }
-    Ok(given)
 }
 
 fn written(value: &Value) -> String {
@@ -220,7 +183,7 @@ fn apply(method: &str, given: &Parameters, desk: Desk<'_>) -> Result<Value, Refu
             let mut me = bot();
             if let Some(me) = me.as_object_mut() {
                 me.insert("can_join_groups".to_owned(), json!(true));
-                me.insert("can_read_all_group_messages".to_owned(), json!(false));
+                me.insert("can_read_all_group_messages".to_owned(), json!(true));
                 me.insert("supports_inline_queries".to_owned(), json!(false));
             }
             Ok(me)
@@ -236,9 +199,17 @@ fn apply(method: &str, given: &Parameters, desk: Desk<'_>) -> Result<Value, Refu
             Ok(chat)
         }
         "sendMessage" => messages::send(given, desk),
+        "sendDocument" => files::send(given, desk),
         "editMessageText" => messages::edit(given, desk),
         "deleteMessage" => messages::delete(given, desk),
-        _ => messages::action(given, &desk),
+        "sendChatAction" => messages::action(given, &desk),
+        "getFile" => files::find(given, &desk),
+        "answerCallbackQuery" => updates::answer(given, desk),
+        "setWebhook" => updates::set_webhook(given, desk),
+        "deleteWebhook" => Ok(updates::delete_webhook(given, desk)),
+        "getWebhookInfo" => Ok(desk.state.telegram.webhook_info()),
+        "setMyCommands" => updates::set_commands(given, desk),
+        _ => Ok(desk.state.telegram.commands()),
     }
 }
 
@@ -246,8 +217,28 @@ fn bot() -> Value {
     json!({ "id": BOT, "is_bot": true, "first_name": "Herald", "username": "herald_sandbox_bot" })
 }
 
+/// Somebody, as Telegram tells the bot.
+fn user(name: &str) -> Value {
+    let person = person(Vendor::Telegram, name);
+    json!({
+        "id": person.id.parse::<i64>().unwrap_or_default(), "is_bot": false,
+        "first_name": first_name(&person.name), "username": person.name, "language_code": "en",
+    })
+}
+
+fn first_name(name: &str) -> String {
+    let mut letters = name.chars();
+    let first: String = letters.next().iter().flat_map(|c| c.to_uppercase()).collect();
+    first + letters.as_str()
+}
+
 fn chat_object(chat: &Channel) -> Value {
     let id: i64 = chat.id.parse().unwrap_or_default();
+    if let Some(with) = chat.direct {
+        return json!({
+            "id": id, "first_name": first_name(with), "username": with, "type": "private",
+        });
+    }
     let mut object = json!({ "id": id, "title": chat.name, "type": "supergroup" });
     if let Some(object) = object.as_object_mut() {
         if let Some(name) = chat.topic.strip_prefix('@') {
@@ -292,6 +283,7 @@ fn refuse(fault: &Fault) -> Answer {
                 .header("retry-after", wait)
         }
         FaultKind::RevokedToken => unauthorized(),
+        FaultKind::Conflict => refusal(updates::terminated()),
         FaultKind::Archived => refusal(bad_request("TOPIC_CLOSED")),
         FaultKind::Blocked => refusal(Refused {
             status: StatusCode::FORBIDDEN,

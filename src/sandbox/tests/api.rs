@@ -24,6 +24,9 @@ async fn people_speak_and_the_page_reads() {
     let (_, channels) = answer(served.client.get(served.url("/sandbox/api/channels"))).await;
     assert_eq!(channels["channels"][0]["platform"], "slack");
     assert_eq!(channels["channels"][0]["allowed"], true);
+    let (_, hints) = answer(served.client.get(served.url("/sandbox/api/hints"))).await;
+    assert_eq!(hints["people"], json!(["alice", "bob", "mallory"]));
+    assert!(hints["scripts"].to_string().contains("approve two"));
 }
 
 #[tokio::test]
@@ -60,7 +63,9 @@ async fn the_page_loads_nothing_from_elsewhere() {
         page.headers()["content-security-policy"].to_str().unwrap().contains("default-src 'none'")
     );
     let page = page.text().await.unwrap();
-    for asset in ["/sandbox/page.css", "/sandbox/page.js", "/sandbox/markup.js"] {
+    let scripts = ["faults", "markup", "message", "page", "speak", "workspace"];
+    let scripts = scripts.map(|name| format!("/sandbox/{name}.js"));
+    for asset in scripts.iter().map(String::as_str).chain(["/sandbox/page.css"]) {
         let text = served.client.get(served.url(asset)).send().await.unwrap();
         assert_eq!(text.status(), 200);
         let text = text.text().await.unwrap();
@@ -85,6 +90,7 @@ async fn tokens_can_be_set_and_are_never_shown() {
     assert_eq!(get("SLACK_API_URL"), "http://127.0.0.1:3000/sandbox/slack/api");
     assert_eq!(get("DISCORD_API_URL"), "http://127.0.0.1:3000/sandbox/discord/api/v10");
     assert_eq!(get("TELEGRAM_API_URL"), "http://127.0.0.1:3000/sandbox/telegram");
+    assert_eq!(get("KAGENT_A2A_URL"), "http://127.0.0.1:3000/sandbox/agent/");
     assert_eq!(get("SLACK_CHANNEL_IDS"), "C0GENERAL,alerts=C0ALERTS");
     assert!(!format!("{world:?} {tokens:?}").contains("canary"));
 }

@@ -2,8 +2,10 @@
 
 mod api;
 mod discord;
+mod discord_gateway;
 mod faults;
 mod slack;
+mod slack_inbound;
 mod telegram;
 
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+mod inbound;
+
 use serde_json::{Value, json};
 
 use super::{Served, json as answer, serve};

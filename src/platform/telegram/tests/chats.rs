@@ -1,5 +1,7 @@
 //! What is told about chats.
 
+use serde_json::Value;
+
 use super::*;
 use crate::model::ChannelKind;
 
