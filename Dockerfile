@@ -13,8 +13,9 @@ FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/herald /usr/bin/herald
 COPY --from=build --chown=65532:65532 /out/data /data
-# `serve` keeps its messages in /data/herald. `stdio`, which kmcp starts once per session, keeps its own in memory: on disk
-# it would promise to send later what nobody sends once the session has ended.
+# `serve` and `bot` listen on the same port here, each in a container of its own, and keep what they must not lose in
+# /data/herald. `stdio`, which kmcp starts once per session, keeps its messages in memory: on disk it would promise to send
+# later what nobody sends once the session has ended.
 ENV HERALD_LISTEN=0.0.0.0:3000 \
     XDG_STATE_HOME=/data \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt

@@ -9,21 +9,25 @@ use anyhow::Context;
 use async_trait::async_trait;
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::bot::listening::Listening;
+use crate::bot::{self, Agents, Bot};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::delivery::{self, Worker};
 use crate::mcp::{self, Herald, InFlight};
 use crate::model::{ClientName, PlatformKind};
 use crate::notifier::{self, Notifier};
 use crate::platform::http::{self, HttpClient};
-use crate::platform::{self, Platform};
+use crate::platform::listener::{Inbox, Standing};
+use crate::platform::{self, Platform, slack};
 use crate::server::{self, Check, Readiness};
-use crate::store::Outbox;
 use crate::store::sqlite::Sqlite;
+use crate::store::{Leases, Outbox};
 
 /// How long a caller waits for its delivery: kagent cuts a call at 30 s, and Herald promises 20 s.
 pub const WAIT: Duration = Duration::from_secs(18);
@@ -44,6 +48,30 @@ pub struct Mode {
     pub deduplicate: bool,
     /// How long a caller waits for its delivery: [`WAIT`], less in tests.
     pub wait: Duration,
+    /// What is offered over HTTP.
+    pub serves: Serves,
+}
+
+/// What a Herald that listens on a port does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Serves {
+    /// The MCP server.
+    #[default]
+    Mcp,
+    /// The bot.
+    Bot,
+    /// Both.
+    Both,
+}
+
+impl Serves {
+    const fn mcp(self) -> bool {
+        matches!(self, Self::Mcp | Self::Both)
+    }
+
+    const fn bot(self) -> bool {
+        matches!(self, Self::Bot | Self::Both)
+    }
 }
 
 /// Herald, put together, not yet running.
@@ -52,19 +80,29 @@ pub struct App {
     worker: Worker,
     outbox: Arc<dyn Outbox>,
     platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
+    bot: Option<Inbound>,
+    serves: Serves,
     config: Config,
     stop: CancellationToken,
+}
+
+/// The bot and what it listens with.
+struct Inbound {
+    bot: Bot,
+    listening: Vec<Listening>,
+    /// Slack's events over HTTP.
+    events: Option<Router>,
 }
 
 /// Opens the store that the commands share.
 ///
 /// # Errors
 /// When the data directory cannot be used.
-pub async fn open_store(data_dir: Option<&Path>) -> anyhow::Result<Arc<dyn Outbox>> {
-    Ok(match data_dir {
-        Some(directory) => Arc::new(Sqlite::open(directory).await?),
-        None => Arc::new(Sqlite::in_memory().await?),
-    })
+pub async fn open_store(data_dir: Option<&Path>) -> anyhow::Result<Arc<Sqlite>> {
+    Ok(Arc::new(match data_dir {
+        Some(directory) => Sqlite::open(directory).await?,
+        None => Sqlite::in_memory().await?,
+    }))
 }
 
 impl App {
@@ -97,7 +135,8 @@ impl App {
                 tracing::warn!(platform = %kind, "no channel is allowed, so nothing can be posted");
             }
         }
-        let outbox = open_store(mode.data_dir.as_deref()).await?;
+        let store = open_store(mode.data_dir.as_deref()).await?;
+        let outbox: Arc<dyn Outbox> = Arc::<Sqlite>::clone(&store);
         let process = Uuid::now_v7().to_string();
         let worker = Worker::new(
             Arc::clone(&outbox),
@@ -112,7 +151,7 @@ impl App {
             },
         );
         let settings = notifier::Settings {
-            process,
+            process: process.clone(),
             wait: mode.wait,
             deadline: config.delivery.deadline(),
             deduplicate: mode.deduplicate,
@@ -120,15 +159,35 @@ impl App {
             keeps: mode.data_dir.is_some() && !mode.own_only,
             stop: stop.clone(),
         };
-        let notifier = Notifier::new(
+        let notifier = Arc::new(Notifier::new(
             platforms.clone(),
-            policy,
+            Arc::clone(&policy),
             Arc::clone(&outbox),
             worker.clone(),
-            clock,
+            Arc::clone(&clock),
             settings,
-        );
-        Ok(Self { notifier: Arc::new(notifier), worker, outbox, platforms, config, stop })
+        ));
+        let bot = if mode.serves.bot() {
+            let agents = Agents::new(&config.agent, &config.agents, &http, &clock)?;
+            let Some(agents) = agents else {
+                return Err(ConfigError::setting("KAGENT_A2A_URL", NO_AGENT).into());
+            };
+            let parts = bot::Parts {
+                notifier: Arc::clone(&notifier),
+                store: Arc::<Sqlite>::clone(&store),
+                agents,
+                platforms: platforms.clone(),
+                policy,
+                clock: Arc::clone(&clock),
+                process: process.clone(),
+                settings: config.bot.clone(),
+            };
+            Some(Inbound::new(&config, Bot::new(parts), &store, &http, &process, &clock)?)
+        } else {
+            None
+        };
+        let serves = mode.serves;
+        Ok(Self { notifier, worker, outbox, platforms, bot, serves, config, stop })
     }
 
     /// What the commands and the MCP server call.
@@ -149,21 +208,43 @@ impl App {
         &self.outbox
     }
 
-    /// Serves MCP over streamable HTTP, with `extra` routes beside it, until it is stopped; then finishes what is under
-    /// way.
+    /// Serves MCP over streamable HTTP, listens for the bot, or both, with `extra` routes beside it, until it is stopped;
+    /// then finishes what is under way.
     ///
     /// # Errors
     /// When the listener breaks or a setting of the transport is wrong.
     pub async fn serve(self, listener: TcpListener, extra: Router) -> anyhow::Result<()> {
         let address = listener.local_addr().context("the listening address")?;
         let in_flight = InFlight::default();
-        let herald = Herald::new(Arc::clone(&self.notifier));
-        let mcp =
-            mcp::http(herald, &self.config.mcp, address, &in_flight).map_err(anyhow::Error::msg)?;
-        let readiness = Arc::new(StoreReady(Arc::clone(&self.outbox)));
-        let routes = server::router(mcp, readiness, self.stop.clone()).merge(extra);
+        let mut routes = extra;
+        if self.serves.mcp() {
+            let herald = Herald::new(Arc::clone(&self.notifier));
+            let mcp = mcp::http(herald, &self.config.mcp, address, &in_flight);
+            routes = routes.merge(mcp.map_err(anyhow::Error::msg)?);
+        }
         let worker = self.start();
+        let (mut talks, mut standings) = (JoinSet::new(), Vec::new());
+        if let Some(Inbound { bot, listening, events }) = self.bot {
+            routes = routes.merge(events.unwrap_or_default());
+            // What comes in is stored until the bot, which ends last, has let go of its conversations.
+            let stop = self.stop.child_token();
+            talks.spawn(async move { bot.run(stop).await });
+            for listening in listening {
+                standings.push((listening.kind(), listening.standing()));
+                let stop = self.stop.child_token();
+                talks.spawn(async move { listening.run(stop).await });
+            }
+        }
+        let readiness = Arc::new(Ready { outbox: Arc::clone(&self.outbox), standings });
+        let routes = server::router(routes, readiness, self.stop.clone());
         let served = server::serve(listener, routes, in_flight, self.stop).await;
+        let ended =
+            tokio::time::timeout(PATIENCE, async { while talks.join_next().await.is_some() {} });
+        if ended.await.is_err() {
+            tracing::warn!(
+                "conversations were still in progress; another process goes on with them"
+            );
+        }
         worker.finish(PATIENCE).await;
         Ok(served?)
     }
@@ -215,15 +296,73 @@ impl Running {
     }
 }
 
-/// Ready means: what is accepted can be stored. A platform that is down changes nothing about that.
-struct StoreReady(Arc<dyn Outbox>);
+impl Inbound {
+    fn new(
+        config: &Config,
+        bot: Bot,
+        store: &Arc<Sqlite>,
+        http: &HttpClient,
+        process: &str,
+        clock: &Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let inbox: Arc<dyn Inbox> = Arc::new(bot.clone());
+        let listeners =
+            platform::listeners(&config.slack, &config.discord, &config.telegram, http, clock);
+        let events =
+            slack::events::router(&config.slack, http, Arc::clone(&inbox), Arc::clone(clock));
+        if listeners.is_empty() && events.is_none() {
+            return Err(ConfigError::setting("SLACK_APP_TOKEN", NO_LISTENER).into());
+        }
+        let listening = listeners.into_iter().map(|listener| {
+            let leases: Arc<dyn Leases> = Arc::<Sqlite>::clone(store);
+            Listening::new(listener, leases, Arc::clone(&inbox), process, Arc::clone(clock))
+        });
+        Ok(Self { listening: listening.collect(), bot, events })
+    }
+}
+
+const NO_AGENT: &str = "the bot needs an agent to talk to: give its URL, such as \
+                        http://kagent-controller.kagent:8083/api/a2a/kagent/my-agent/";
+const NO_LISTENER: &str = "the bot has nothing to listen with: set SLACK_APP_TOKEN (Socket Mode) or SLACK_SIGNING_SECRET \
+                           (HTTP) beside SLACK_BOT_TOKEN, DISCORD_BOT_TOKEN, or TELEGRAM_BOT_TOKEN";
+
+/// Ready means: what is accepted can be stored. A platform that is down changes nothing about that; only if every
+/// listener has failed for good there is nothing left to be ready for.
+struct Ready {
+    outbox: Arc<dyn Outbox>,
+    standings: Vec<(PlatformKind, watch::Receiver<Standing>)>,
+}
 
 #[async_trait]
-impl Readiness for StoreReady {
+impl Readiness for Ready {
     async fn checks(&self) -> BTreeMap<&'static str, Check> {
-        let error = self.0.check_writable().await.err();
+        let error = self.outbox.check_writable().await.err();
         let store =
             Check { ok: error.is_none(), required: true, detail: error.map(|e| e.to_string()) };
-        BTreeMap::from([("store", store)])
+        let standings: Vec<_> = self
+            .standings
+            .iter()
+            .map(|(kind, standing)| (kind, standing.borrow().clone()))
+            .collect();
+        let deaf =
+            standings.iter().all(|(_, standing)| matches!(standing, Standing::Failed { .. }));
+        let listeners = standings.into_iter().map(|(kind, standing)| {
+            let ok = matches!(standing, Standing::Connected | Standing::Standby);
+            let name = match kind {
+                PlatformKind::Slack => "slack_listener",
+                PlatformKind::Discord => "discord_listener",
+                PlatformKind::Telegram => "telegram_listener",
+            };
+            let detail = match standing {
+                Standing::Starting => "starting".to_owned(),
+                Standing::Standby => "another process listens".to_owned(),
+                Standing::Connected => "connected".to_owned(),
+                Standing::Retrying { why } => format!("trying again: {why}"),
+                Standing::Failed { why } => format!("failed: {why}"),
+                Standing::Stopped => "stopped".to_owned(),
+            };
+            (name, Check { ok, required: deaf, detail: Some(detail) })
+        });
+        listeners.chain([("store", store)]).collect()
     }
 }

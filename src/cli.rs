@@ -20,18 +20,29 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::show::Table;
-use crate::app::{App, Mode, WAIT};
+use crate::app::{App, Mode, Serves, WAIT};
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, VARIABLES};
-use crate::mcp;
 use crate::model::{ChannelId, ClientName, Placement, PlatformKind, Status, Submission};
 use crate::platform::http::install_crypto_provider;
 use crate::store::StoreError;
 use crate::telemetry::{self, LogFormat};
+use crate::{mcp, platform};
 
 /// Where `serve` and `sandbox` listen when nobody says otherwise.
 const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
+/// Where `bot` does.
+const LISTEN_BOT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3001);
+/// What every platform's bot needs besides.
+const START: &str = "
+Then name the agent, check everything, and start:
+
+export KAGENT_A2A_URL=http://kagent-controller.kagent:8083/api/a2a/kagent/my-agent/
+herald check
+herald bot
+";
 /// A usage or configuration error.
 const USAGE: u8 = 2;
 
@@ -42,7 +53,7 @@ struct Cli {
     /// A YAML file with settings; `herald schema` prints what it may hold
     #[arg(long, global = true, env = "HERALD_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where accepted messages are stored
+    /// Where messages and conversations are stored
     #[arg(long, global = true, env = "HERALD_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// How log lines on stderr look
@@ -62,6 +73,28 @@ enum Command {
         /// The address to listen on [env: HERALD_LISTEN] [default: 127.0.0.1:3000]
         #[arg(long, value_name = "ADDR")]
         listen: Option<SocketAddr>,
+        /// Let people talk to the agent too, as `herald bot` does
+        #[arg(long)]
+        with_bot: bool,
+    },
+    /// Let people talk to a kagent agent from Slack, Discord and Telegram
+    ///
+    /// Needs an agent (KAGENT_A2A_URL) and a platform to listen on: SLACK_BOT_TOKEN with SLACK_APP_TOKEN (Socket Mode) or
+    /// SLACK_SIGNING_SECRET (HTTP), DISCORD_BOT_TOKEN, or TELEGRAM_BOT_TOKEN with TELEGRAM_ALLOWED_USERS. `herald setup` says
+    /// where they come from, `herald check` whether they work, and `herald --help` lists every variable.
+    Bot {
+        /// The address for /slack/events and the probes [env: HERALD_LISTEN] [default: 127.0.0.1:3001]
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+    },
+    /// Print what to paste where to set up a platform's bot
+    ///
+    /// What is set already shapes it: SLACK_SIGNING_SECRET (events over HTTP), SLACK_COMMAND, DISCORD_BOT_TOKEN (the invite
+    /// link), DISCORD_MENTION_ONLY, TELEGRAM_ALLOWED_USERS. Calls nobody and shows no secret.
+    Setup {
+        /// Which platform: slack, discord or telegram
+        #[arg(value_parser = platform_named)]
+        platform: PlatformKind,
     },
     /// Serve MCP over stdin and stdout
     Stdio,
@@ -71,8 +104,11 @@ enum Command {
         /// The address to listen on
         #[arg(long, value_name = "ADDR", default_value_t = LISTEN)]
         listen: SocketAddr,
+        /// Leave listening to a `herald bot` of your own: two bots on one token get in each other's way
+        #[arg(long)]
+        no_bot: bool,
     },
-    /// Check tokens, scopes, channels and the store; exit 1 if anything fails
+    /// Check tokens, scopes, channels, listeners, agents and the store; exit 1 if anything fails
     Check {
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
@@ -151,25 +187,46 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     let env = |name: &str| std::env::var(name).ok();
     #[cfg(feature = "sandbox")]
-    if let Command::Sandbox { listen } = command {
+    if let Command::Sandbox { listen, no_bot } = command {
         if file.is_some() {
             let error = "the sandbox takes no configuration file: leave it out; what HERALD_* \
                          variables say about the MCP server counts";
             return Err(ConfigError::setting("--config (HERALD_CONFIG)", error).into());
         }
-        return sandbox::run(listen, data_dir, log_format, log.as_deref()).await;
+        let serves = if no_bot { Serves::Mcp } else { Serves::Both };
+        return sandbox::run(listen, serves, data_dir, log_format, log.as_deref()).await;
     }
     let mut config = Config::load(file.as_deref(), &env)?;
     config.data_dir = data_dir.or(config.data_dir);
     start_log(log_format, log.as_deref(), &config)?;
     let kept = config.data_dir.clone();
     match command {
-        Command::Serve { listen } => {
+        Command::Serve { listen, with_bot } => {
             let address = listen.or(config.listen).unwrap_or(LISTEN);
-            serve(config, address).await
+            serve(config, address, if with_bot { Serves::Both } else { Serves::Mcp }).await
+        }
+        Command::Bot { listen } => {
+            let address = listen.or(config.listen).unwrap_or(LISTEN_BOT);
+            serve(config, address, Serves::Bot).await
+        }
+        Command::Setup { platform } => {
+            let mut text = match platform {
+                PlatformKind::Slack => platform::slack::setup(&config.slack),
+                PlatformKind::Discord => platform::discord::setup(&config.discord),
+                PlatformKind::Telegram => platform::telegram::setup(&config.telegram),
+            };
+            text.push_str(START);
+            show::text(&text)?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Stdio => {
-            let mode = Mode { data_dir: kept, own_only: true, deduplicate: true, wait: WAIT };
+            let mode = Mode {
+                data_dir: kept,
+                own_only: true,
+                deduplicate: true,
+                wait: WAIT,
+                serves: Serves::Mcp,
+            };
             let app = App::build(config, mode, Arc::new(SystemClock), stop_signal()?).await?;
             app.stdio().await?;
             Ok(ExitCode::SUCCESS)
@@ -196,20 +253,38 @@ fn start_log(format: LogFormat, filter: Option<&str>, config: &Config) -> anyhow
 async fn bind(config: &mcp::Config, address: SocketAddr) -> anyhow::Result<TcpListener> {
     mcp::check_exposure(config, address)
         .map_err(|sentence| ConfigError::setting("HERALD_LISTEN", sentence))?;
+    listen(address).await
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}; choose another with --listen"))
 }
 
-async fn serve(config: Config, address: SocketAddr) -> anyhow::Result<ExitCode> {
-    let listener = bind(&config.mcp, address).await?;
+async fn serve(config: Config, address: SocketAddr, serves: Serves) -> anyhow::Result<ExitCode> {
+    let listener = match serves {
+        // Slack's signature guards its one route.
+        Serves::Bot => listen(address).await?,
+        Serves::Mcp | Serves::Both => bind(&config.mcp, address).await?,
+    };
     let data_dir = config.data_dir.clone().map_or_else(default_data_dir, Ok)?;
     let stop = stop_signal()?;
-    let mode = Mode { data_dir: Some(data_dir), own_only: false, deduplicate: true, wait: WAIT };
+    let mode =
+        Mode { data_dir: Some(data_dir), own_only: false, deduplicate: true, wait: WAIT, serves };
     let app = App::build(config, mode, Arc::new(SystemClock), stop).await?;
     let address = listener.local_addr()?;
     let platforms: Vec<_> = app.platforms().keys().map(|kind| kind.as_str()).collect();
-    tracing::info!(url = %format!("http://{address}/mcp"), platforms = platforms.join(","), "serving MCP");
+    let platforms = platforms.join(",");
+    match serves {
+        Serves::Bot => tracing::info!(%address, platforms, "listening for people"),
+        Serves::Mcp => {
+            tracing::info!(url = %format!("http://{address}/mcp"), platforms, "serving MCP");
+        }
+        Serves::Both => {
+            tracing::info!(url = %format!("http://{address}/mcp"), platforms, "serving MCP and listening for people");
+        }
+    }
     app.serve(listener, Router::new()).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -221,8 +296,13 @@ fn operator() -> ClientName {
 
 /// An application for one command: what it submits, it delivers itself.
 async fn build_for_shell(config: Config) -> anyhow::Result<App> {
-    let mode =
-        Mode { data_dir: config.data_dir.clone(), own_only: true, deduplicate: false, wait: WAIT };
+    let mode = Mode {
+        data_dir: config.data_dir.clone(),
+        own_only: true,
+        deduplicate: false,
+        wait: WAIT,
+        serves: Serves::Mcp,
+    };
     App::build(config, mode, Arc::new(SystemClock), CancellationToken::new()).await
 }
 
@@ -260,6 +340,11 @@ async fn send(
     }
     let arrives = matches!(receipt.status, Status::Delivered | Status::Queued);
     Ok(if arrives { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn platform_named(name: &str) -> Result<PlatformKind, String> {
+    let known = PlatformKind::ALL.into_iter().find(|kind| kind.as_str() == name);
+    known.ok_or_else(|| "write slack, discord or telegram".to_owned())
 }
 
 /// `slack:C0123456789` or `slack:alerts`.

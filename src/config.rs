@@ -16,16 +16,17 @@ pub use environment::{VARIABLES, Variable};
 use crate::delivery::OnUnknown;
 use crate::model::{ChannelId, PlatformKind};
 use crate::policy::{Access, AllowList, InvalidAllowList, Policy, Users};
-use crate::{mcp, platform};
+use crate::{a2a, bot, mcp, platform};
 
 /// Herald's settings.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where `serve` listens. Default: `127.0.0.1:3000`.
+    /// Where `serve` listens (default: `127.0.0.1:3000`), and `bot` (default: `127.0.0.1:3001`).
     #[schemars(with = "Option<String>")]
     pub listen: Option<SocketAddr>,
-    /// Where accepted messages are stored. Default: `$XDG_STATE_HOME/herald` for `serve`; memory for the others.
+    /// Where messages and conversations are stored. Default: `$XDG_STATE_HOME/herald` for `serve` and `bot`; memory for
+    /// the others.
     pub data_dir: Option<PathBuf>,
     /// Who may call the MCP server.
     pub mcp: mcp::Config,
@@ -37,6 +38,12 @@ pub struct Config {
     pub telegram: platform::telegram::Config,
     /// How messages are delivered.
     pub delivery: Delivery,
+    /// The agent that people talk to, and what all agents share.
+    pub agent: a2a::Config,
+    /// More agents, by name.
+    pub agents: bot::config::Agents,
+    /// How people talk to agents.
+    pub bot: bot::Config,
 }
 
 /// How messages are delivered.
@@ -101,6 +108,9 @@ pub enum ConfigError {
     /// A setting of the MCP server is wrong.
     #[error("{0}")]
     Mcp(String),
+    /// The agents do not hold together.
+    #[error("{0}")]
+    Agents(bot::InvalidAgents),
 }
 
 impl ConfigError {
@@ -128,6 +138,7 @@ impl Config {
             check_token(key, token)?;
         }
         mcp::check(&config.mcp).map_err(ConfigError::Mcp)?;
+        bot::Agents::check(&config.agent, &config.agents).map_err(ConfigError::Agents)?;
         Ok(config)
     }
 
@@ -184,7 +195,10 @@ impl Config {
         let listen_in = listen_in.collect::<Result<Vec<_>, _>>().map_err(|error| {
             ConfigError::setting("DISCORD_CHANNEL_ONLY (discord.listen_in)", error)
         })?;
-        Ok(access.only_in(PlatformKind::Discord, listen_in))
+        access
+            .only_in(PlatformKind::Discord, listen_in)
+            .approvers(&self.bot.approvers)
+            .map_err(|error| ConfigError::setting("HERALD_APPROVERS (bot.approvers)", error))
     }
 
     /// Every secret, so that no output shows one.
@@ -201,6 +215,7 @@ impl Config {
             ("DISCORD_BOT_TOKEN", &self.discord.bot_token),
             ("TELEGRAM_BOT_TOKEN", &self.telegram.bot_token),
             ("HERALD_TOKEN", &self.mcp.token),
+            ("KAGENT_A2A_TOKEN", &self.agent.token),
         ]
         .into_iter()
         .filter_map(|(key, token)| token.as_ref().map(|token| (key, token)))
@@ -288,10 +303,27 @@ mod tests {
         assert_eq!(config.slack.bot_token.unwrap().expose_secret(), "xoxb-from-file");
     }
 
+    /// What README shows has to work.
+    #[test]
+    fn the_example_of_the_readme_is_valid() {
+        let readme = include_str!("../README.md");
+        let files: Vec<_> = readme
+            .split("```")
+            .filter_map(|block| block.strip_prefix("yaml\n"))
+            .filter(|block| block.starts_with("# herald "))
+            .collect();
+        let [file] = files[..] else { panic!("{} files", files.len()) };
+        let config = load(file, &[]).unwrap();
+        assert_eq!(config.delivery.on_unknown, OnUnknown::Hold);
+        assert!(config.agent.url.is_some() && config.agents.len() == 2);
+        assert_eq!(config.agents["k8s"].commands, ["/k8s"]);
+        assert!(!config.bot.approvers.is_empty());
+    }
+
     #[test]
     fn an_error_names_the_key_and_never_the_secret() {
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
-        let cases: [Case<'_>; 9] = [
+        let cases: [Case<'_>; 20] = [
             ("slack:\n  chanels: [C0]\n", &[], &["chanels"]),
             ("slak: {}\n", &[], &["slak"]),
             (
@@ -313,6 +345,33 @@ mod tests {
             ),
             ("", &[("HERALD_ON_UNKNOWN", "maybe")], &["HERALD_ON_UNKNOWN", "resend", "hold"]),
             ("slack:\n  bot_token: [canary]\n", &[], &["string"]),
+            ("", &[("SLACK_ALLOWED_USERS", "@alice")], &["SLACK_ALLOWED_USERS", "@alice", "U012"]),
+            ("", &[("DISCORD_ALLOWED_USERS", "42")], &["DISCORD_ALLOWED_USERS", "17 to 20 digits"]),
+            (
+                "telegram:\n  allowed_users: ['@alice']\n",
+                &[],
+                &["TELEGRAM_ALLOWED_USERS (telegram.allowed_users)", "123456789"],
+            ),
+            ("", &[("DISCORD_CHANNEL_ONLY", "ops")], &["DISCORD_CHANNEL_ONLY", "17 to 20 digits"]),
+            ("", &[("HERALD_APPROVERS", "U0123456789")], &["HERALD_APPROVERS", "slack:U"]),
+            ("bot:\n  approvers: ['irc:bob']\n", &[], &["bot.approvers", "irc:bob"]),
+            ("", &[("KAGENT_A2A_VERSION", "2")], &["KAGENT_A2A_VERSION", "auto, 0.3 or 1.0"]),
+            ("agent: {version: '0.2'}\n", &[], &["0.2", "auto", "1.0"]),
+            (
+                "",
+                &[("KAGENT_A2A_URL", "kagent/my-agent")],
+                &["KAGENT_A2A_URL", "https://host/path"],
+            ),
+            (
+                "agents:\n  k8s: {url: 'http://k8s/', channels: ['#ops']}\n",
+                &[],
+                &["agents.k8s", "#ops", "slack:C0123456789"],
+            ),
+            (
+                "agents:\n  k8s: {url: 'http://k8s/', commands: [/k]}\n  helm: {url: 'http://helm/', commands: [/K]}\n",
+                &[],
+                &["/k leads to the agent helm already"],
+            ),
         ];
         for (file, env, expected) in cases {
             let error = load(file, env).unwrap_err().to_string();

@@ -19,6 +19,13 @@
 //! | lane | the ordered queue of one channel; holds lease, epoch, pace and the time it has to wait for |
 //! | [claim](store::Claim) | the head of a lane, held by one worker until it is recorded or the lease runs out |
 //! | [failure](model::Failure) | why a send did not work, and what may be done: classified once, at the platform's edge |
+//! | [event](model::Event) | what a platform told: somebody wrote, used a command, pressed a button |
+//! | [visit](model::Visit) | who spoke where: what a reply follows |
+//! | [listener](platform::listener::Listener) | takes a platform's events; [inbox](platform::listener::Inbox): stores them before they are acknowledged |
+//! | conversation | one thread or direct chat, bound to one context of one agent; held by one process at a time |
+//! | turn | one request to the agent, and its answer; one at a time in a conversation |
+//! | pause | a turn that waits for a person: an approval, questions, a reply |
+//! | signal | an edit of the bot's own placeholder, or typing: the latest wins, nothing is stored |
 //! | [receipt](model::Receipt) | what the caller gets: `delivered`, `queued`, `failed` or `unknown`, never a false "sent" |
 //!
 //! # The way out
@@ -41,10 +48,28 @@
 //! <- receipt, after a bounded wait
 //! ```
 //!
+//! # The way in
+//!
+//! ```text
+//! Listener (Socket Mode, /slack/events, gateway, long polling)
+//!   -> Inbox::take
+//!        access                     may this person talk to the agent here?  a stranger is told their own ID
+//!        conversations.take         once, by the platform's ID; only then is the platform told
+//!   -> Bot::run                     holds each conversation in which something waits: lease, fence
+//!        -> a turn                  saved before the agent is asked, again when its task is known
+//!             a2a::Client           send, stream, re-attach, poll; never twice
+//!             signals               a placeholder, edited: what the agent does right now
+//!             approvals, questions  a card; the first decision of somebody who may decide counts
+//!             Notifier::reply       the answer: the way out above, on a route to that conversation alone,
+//!                                   checked again against access when it is sent
+//! ```
+//!
 //! # What must never break
 //!
 //! 1. Nothing leaves without a [`policy::Route`], and only `policy` mints one. It is checked at submit and again at send.
+//!    The bot may answer where nobody may post, as long as the person it answers may talk to the agent there.
 //! 2. One way out: a tool call never sends by itself, it enqueues and waits. There is no fast path beside a retry path.
+//!    Answers, cards and files take the same way; only signals go directly.
 //! 3. Render before enqueue: the caller hears "too long" while it can still act, and a retry is byte-identical.
 //! 4. Accepted means stored: no receipt before the row is committed. A store that is down is a clear error. A store in
 //!    memory never promises `queued`.
@@ -68,16 +93,17 @@
 //! ```text
 //! clock  model            nouns, without I/O
 //! telemetry               the log
-//! policy                  allow-lists, Route
+//! policy                  allow-lists, access, Route
 //! render                  Markdown -> document -> parts
 //! guard                   mentions
-//! platform                the trait; http (the one client); slack/ discord/ telegram/
-//! store                   what is durable: a trait, and SQLite
+//! platform                the traits; http (the one client), socket; slack/ discord/ telegram/
+//! store                   what is durable: a trait per family of tables, and SQLite
 //! delivery                the worker, and the pure rules it follows
 //! notifier                submit, update, status, channels
 //! mcp                     tools, resources, prompts, transports, authentication
 //! a2a                     a client for agents, in two dialects; knows nothing of chat
-//! server                  axum: /mcp /healthz /readyz
+//! bot                     conversations, turns, approvals; who listens where
+//! server                  axum: /mcp /slack/events /healthz /readyz
 //! config                  the settings, composed from each module's own
 //! app                     the composition root: the only file that knows everyone
 //! cli  main               commands
@@ -88,13 +114,14 @@
 //!
 //! # How to add a platform
 //!
-//! One folder beside `platform/slack/` (its API, its dialect, its failures, its settings), one line in
-//! [`platform::configured`], one variant of [`model::PlatformKind`], its variables in `config`, one face of the sandbox, and
-//! one line in the tests that run over every platform. Nothing in `mcp`, `policy`, `store` or `delivery` changes but the
-//! tool that carries its name.
+//! One folder beside `platform/slack/` (its API, its dialect, its failures, its settings, its listener), one line in
+//! [`platform::configured`] and [`platform::listeners`], one variant of [`model::PlatformKind`], its variables in `config`, one face of the sandbox, and
+//! one line in the tests that run over every platform. Nothing in `mcp`, `policy`, `store`, `delivery` or `bot` changes but
+//! the tool that carries its name.
 
 pub mod a2a;
 pub mod app;
+pub mod bot;
 pub mod cli;
 pub mod clock;
 pub mod config;

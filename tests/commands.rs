@@ -1,6 +1,7 @@
 //! The commands, as a person at a shell meets them.
 
-use std::process::Output;
+use std::collections::BTreeMap;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -64,6 +65,67 @@ async fn check_is_content_with_the_sandbox_and_finds_what_is_wrong() {
     let unnamed = failing("discord:100000000000000099").unwrap();
     assert!(unnamed.starts_with(char::is_alphabetic), "{unnamed}");
     assert!(failing("Telegram token").is_none());
+}
+
+#[tokio::test]
+async fn check_says_whether_each_platform_would_be_heard_and_the_agent_asked() {
+    let workspace = Workspace::open().await;
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<bool>, &'a str);
+    let cases: [Case<'_>; 10] = [
+        (&[], "Slack listener", Some(true), "Socket Mode"),
+        (&[], "Discord listener", Some(true), "intent is on"),
+        (&[], "Telegram listener", Some(true), "long polling"),
+        (&[], "agent default", Some(true), "A2A 0.3"),
+        (&[("SLACK_APP_TOKEN", "xapp-wrong")], "Slack listener", Some(false), "SLACK_APP_TOKEN"),
+        (&[("SLACK_APP_TOKEN", "")], "Slack listener", Some(true), "SLACK_SIGNING_SECRET"),
+        (
+            &[("SLACK_APP_TOKEN", ""), ("SLACK_SIGNING_SECRET", "s")],
+            "Slack listener",
+            Some(true),
+            "/slack/events",
+        ),
+        (&[("DISCORD_BOT_TOKEN", "wrong")], "Discord listener", Some(false), "DISCORD_BOT_TOKEN"),
+        (
+            &[("KAGENT_A2A_URL", "http://127.0.0.1:1/agent/")],
+            "agent default",
+            Some(false),
+            "reached",
+        ),
+        // Without an agent there is no bot, and an intent that only a bot needs is no fault.
+        (&[("KAGENT_A2A_URL", "")], "Discord listener", None, ""),
+    ];
+    for (extra, what, ok, words) in cases {
+        let output = run(&workspace, extra, &["check", "-o", "json"]).await;
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let row = rows.as_array().unwrap().iter().find(|row| row["what"] == what);
+        assert_eq!(row.and_then(|row| row["ok"].as_bool()), ok, "{extra:?}: {rows}");
+        let detail = row.map_or("", |row| row["detail"].as_str().unwrap());
+        assert!(detail.contains(words), "{what}: {detail}");
+        let failed = rows.as_array().unwrap().iter().any(|row| row["ok"] == false);
+        assert_eq!(output.status.code(), Some(i32::from(failed)), "{rows}");
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_leaves_listening_to_others_if_it_is_told_to() {
+    for (arguments, listens) in [(&["--no-bot"][..], false), (&[], true)] {
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = herald(&BTreeMap::new());
+        command.args(["sandbox", "--listen", &address]).args(arguments);
+        let _sandbox = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let ready = async {
+            loop {
+                let answer = client.get(format!("http://{address}/readyz")).send().await;
+                if let Ok(answer) = answer {
+                    return answer.text().await.unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let ready = tokio::time::timeout(Duration::from_secs(30), ready).await.unwrap();
+        assert_eq!(ready.contains("telegram_listener"), listens, "{ready}");
+    }
 }
 
 #[tokio::test]

@@ -4,14 +4,25 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
-use herald::sandbox::Tokens;
-use serde_json::json;
-use tokio::io::AsyncReadExt;
+use herald::sandbox::{Speech, Tokens, Upload};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::talking::{PLACES, Place, Talk};
 use crate::world::{Client, EVERY, Workspace, files, free_port, herald, until};
 
 /// Parts of the tokens that nothing else contains.
-const CANARIES: [&str; 4] = ["canarySLACK1", "canaryDISCORD2", "canaryTELEGRAM3", "canaryHERALD4"];
+const CANARIES: [&str; 6] = [
+    "canarySLACK1",
+    "canaryDISCORD2",
+    "canaryTELEGRAM3",
+    "canaryHERALD4",
+    "canarySIGNING5",
+    "canaryAGENT6",
+];
+/// Whoever has one of these may answer somebody's command or press. A response URL is stored until it is used, on purpose:
+/// it may be in the database and nowhere else.
+const ANSWERS: [&str; 2] = ["/slack/response/", "sandbox-interaction-"];
 
 fn tokens() -> Tokens {
     Tokens {
@@ -22,8 +33,12 @@ fn tokens() -> Tokens {
 }
 
 fn search(place: &str, bytes: &[u8]) {
+    search_for(&CANARIES, place, bytes);
+}
+
+fn search_for(canaries: &[&str], place: &str, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    for canary in CANARIES {
+    for canary in canaries {
         if let Some(at) = text.find(canary) {
             let around: String = text
                 .get(..at)
@@ -70,18 +85,8 @@ async fn no_token_shows_in_any_output_file_or_answer() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut stdout = child.stdout.take().unwrap();
-    let mut stderr = child.stderr.take().unwrap();
-    let out = tokio::spawn(async move {
-        let mut bytes = Vec::new();
-        stdout.read_to_end(&mut bytes).await.unwrap();
-        bytes
-    });
-    let log = tokio::spawn(async move {
-        let mut bytes = Vec::new();
-        stderr.read_to_end(&mut bytes).await.unwrap();
-        bytes
-    });
+    let out = tokio::spawn(all_of(child.stdout.take().unwrap()));
+    let log = tokio::spawn(all_of(child.stderr.take().unwrap()));
     let client = Client::new(([127, 0, 0, 1], port).into()).with_token("canaryHERALD4-0123456789");
     let up = || async { client.try_call("list_channels", json!({})).await.is_ok() };
     until("the server answers", up).await;
@@ -115,6 +120,167 @@ async fn no_token_shows_in_any_output_file_or_answer() {
     for (path, bytes) in files(data.path()) {
         search(&path.display().to_string(), &bytes);
     }
+}
+
+async fn all_of(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    bytes
+}
+
+/// What the bot is told and tells in one place: approvals, questions, files, and an agent and a platform that fail.
+async fn converse(workspace: &Workspace, place: Place) {
+    let mut talk = Talk::new(workspace, place);
+    talk.says("approve two");
+    talk.presses("alice", "Approve k8s_delete_pod").await;
+    talk.presses("alice", "Reject k8s_scale").await;
+    talk.sees("rejected by alice").await;
+    talk.says("question");
+    talk.presses("alice", "PostgreSQL").await;
+    talk.sees("2 of 3").await;
+    talk.presses("alice", "Done").await;
+    talk.says("nothing else");
+    talk.sees("Answered by").await;
+    talk.says("file");
+    until("the agent's file is there", async || {
+        talk.shown().iter().any(|message| !message.files.is_empty())
+    })
+    .await;
+    let platform = place.channel.split_once(':').unwrap().0;
+    let notes = Upload {
+        name: "notes.txt".to_owned(),
+        mime: "text/plain".to_owned(),
+        base64: "aGVsbG8=".to_owned(),
+    };
+    let speech = Speech {
+        channel: place.channel.to_owned(),
+        text: format!("{}look at this on {platform}", place.mention),
+        files: vec![notes],
+        ..Speech::default()
+    };
+    workspace.world.speak(&speech).unwrap();
+    until("the agent has the file", async || {
+        let requests = workspace.world.agent_requests();
+        requests.iter().any(|request| !request.files.is_empty() && request.text.contains(platform))
+    })
+    .await;
+    let faults = ["server_error", "bad_gateway_html", "html_ok", "drop_before", "drop_after"];
+    for (n, kind) in faults.into_iter().enumerate() {
+        workspace.fault(json!({ "platform": platform, "kind": kind }));
+        talk.says(&format!("fault {n}"));
+        talk.sees(&format!("You said: fault {n}")).await;
+    }
+    talk.says("fail");
+    talk.sees("could not finish").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_of_the_bot_shows_in_any_log_page_or_command() {
+    let workspace = Workspace::with_tokens(tokens()).await;
+    let data = tempfile::tempdir().unwrap();
+    let secret = "canarySIGNING5-0123456789";
+    let mut env: BTreeMap<String, String> = workspace.env();
+    assert!(env["SLACK_APP_TOKEN"].contains("canarySLACK1"));
+    for (name, value) in [
+        ("SLACK_SIGNING_SECRET", secret),
+        ("KAGENT_A2A_TOKEN", "canaryAGENT6-0123456789"),
+        ("HERALD_LOG", "trace"),
+        ("RUST_BACKTRACE", "full"),
+    ] {
+        env.insert(name.to_owned(), value.to_owned());
+    }
+    let base = format!("http://127.0.0.1:{}", free_port());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "delivery: {backoff_ms: 20}").unwrap();
+    let mut child = herald(&env)
+        .arg("--config")
+        .arg(file.path())
+        .args(["bot", "--log-format", "json", "--listen", base.trim_start_matches("http://")])
+        .arg("--data-dir")
+        .arg(data.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = tokio::spawn(all_of(child.stdout.take().unwrap()));
+    let log = tokio::spawn(all_of(child.stderr.take().unwrap()));
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let page = async |path: &str| {
+        let answer = http.get(format!("{base}{path}")).send().await.ok()?;
+        Some(format!("{:?} {}", answer.headers().clone(), answer.text().await.ok()?))
+    };
+    until("every listener is connected", async || {
+        page("/readyz").await.is_some_and(|page| page.matches("\"connected\"").count() == 3)
+    })
+    .await;
+
+    let [slack, discord, telegram] = PLACES;
+    tokio::join!(
+        converse(&workspace, slack),
+        converse(&workspace, discord),
+        converse(&workspace, telegram)
+    );
+    let authorised = workspace.world.agent_requests().into_iter();
+    let tokens = authorised.filter_map(|it| it.headers.get("authorization").cloned());
+    assert!(tokens.collect::<String>().contains("canaryAGENT6"), "the agent is told its token");
+    // A slash command where the bot is no member is answered by its response URL; over HTTP it is the same.
+    for (n, over_http) in [(1, false), (2, true)] {
+        if over_http {
+            let url = format!("{base}/slack/events");
+            workspace.world.slack_request_url(&url, secret).await.unwrap();
+        }
+        for kind in ["server_error", "drop_before"] {
+            workspace.fault(json!({ "platform": "slack", "kind": kind, "method": "response_url" }));
+        }
+        let command = Speech {
+            channel: "slack:C0OUTSIDE".to_owned(),
+            text: format!("/mykagent number {n}"),
+            ..Speech::default()
+        };
+        workspace.world.speak(&command).unwrap();
+        until("the command is answered", async || {
+            let shown = workspace.world.messages("slack:C0OUTSIDE");
+            shown.iter().any(|message| message.text.contains(&format!("You said: number {n}")))
+        })
+        .await;
+    }
+    let mut pages = Vec::new();
+    for path in ["/readyz", "/healthz", "/slack/events", "/"] {
+        pages.push(page(path).await.unwrap());
+    }
+    let forged = http.post(format!("{base}/slack/events")).body("{}").send().await.unwrap();
+    pages.push(format!("{forged:?}"));
+
+    let mut printed = Vec::new();
+    let outbox = async |arguments: &[&str]| {
+        let mut command = herald(&env);
+        command.arg("outbox").args(arguments).arg("--data-dir").arg(data.path());
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        (output.stdout, output.stderr)
+    };
+    let (list, said) = outbox(&["list", "-o", "json"]).await;
+    let deliveries: Vec<Value> = serde_json::from_slice(&list).unwrap();
+    let answer = deliveries.iter().find(|it| it["channel"] == "slack:C0OUTSIDE").unwrap();
+    let (shown, complained) = outbox(&["show", answer["id"].as_str().unwrap()]).await;
+    printed.extend([list, said, shown, complained]);
+
+    let pid = child.id().unwrap().to_string();
+    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    tokio::time::timeout(Duration::from_secs(40), child.wait()).await.unwrap().unwrap();
+    let log = log.await.unwrap();
+    assert!(log.len() > 10_000, "trace level should say a lot");
+    let everywhere: Vec<&str> = CANARIES.into_iter().chain(ANSWERS).collect();
+    search_for(&everywhere, "the log", &log);
+    search_for(&everywhere, "stdout", &out.await.unwrap());
+    search_for(&everywhere, "a page", pages.join("\n").as_bytes());
+    search_for(&everywhere, "what a command prints", &printed.concat());
+    let mut found = false;
+    for (path, bytes) in files(data.path()) {
+        search(&path.display().to_string(), &bytes);
+        found |= String::from_utf8_lossy(&bytes).contains(ANSWERS[0]);
+    }
+    assert!(found, "the response URL was never there: this test proves nothing");
 }
 
 #[tokio::test]

@@ -370,6 +370,7 @@ async fn what_was_accepted_is_not_called_unsent_although_the_store_cannot_be_rea
         own_only: true,
         deduplicate: false,
         wait: Duration::from_secs(10),
+        serves: herald::app::Serves::Mcp,
     };
     let stop = CancellationToken::new();
     let app = App::build(workspace.config(&[]), mode, Arc::new(SystemClock), stop).await.unwrap();

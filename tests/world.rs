@@ -126,6 +126,7 @@ impl Server {
             own_only: false,
             deduplicate: true,
             wait: options.wait,
+            serves: herald::app::Serves::Mcp,
         };
         let stop = CancellationToken::new();
         let app =
@@ -237,9 +238,10 @@ fn home() -> &'static Path {
     HOME.get_or_init(|| tempfile::tempdir().unwrap()).path()
 }
 
-/// Waits until `done`, at most 60 s: a lane whose process was killed waits 30 s for its lease to run out.
+/// Waits until `done`, at most 60 s (or `HERALD_TEST_PATIENCE` seconds): a lane whose process was killed waits 30 s for its lease to run out.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut done: impl FnMut() -> F) {
-    let give_up = Instant::now() + Duration::from_secs(60);
+    let patience = std::env::var("HERALD_TEST_PATIENCE").ok().and_then(|s| s.parse().ok());
+    let give_up = Instant::now() + Duration::from_secs(patience.unwrap_or(60));
     while !done().await {
         assert!(Instant::now() < give_up, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;

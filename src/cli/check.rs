@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -9,7 +10,14 @@ use serde::Serialize;
 use super::show::{self, Table};
 use super::{Output, build_for_shell, default_data_dir, operator};
 use crate::app::{App, open_store};
+use crate::bot::Agents;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::model::PlatformKind;
+use crate::platform;
+use crate::platform::http::{self, HttpClient};
+use crate::platform::listener::Fatal;
+use crate::store::Outbox;
 
 /// One thing that was checked.
 #[derive(Debug, Serialize)]
@@ -21,6 +29,8 @@ struct Row {
 
 pub(super) async fn run(config: Config, output: Output) -> anyhow::Result<ExitCode> {
     let mut rows = vec![store(config.data_dir.clone()).await];
+    let agents = agents(&config).await;
+    let listeners = if agents.is_empty() { Vec::new() } else { listeners(&config).await };
     let app = build_for_shell(Config { data_dir: None, ..config }).await?;
     if app.platforms().is_empty() {
         let detail =
@@ -28,7 +38,9 @@ pub(super) async fn run(config: Config, output: Output) -> anyhow::Result<ExitCo
         rows.push(Row { what: "platforms".to_owned(), ok: false, detail: detail.to_owned() });
     }
     rows.extend(tokens(&app).await);
-    rows.extend(channels(&app).await);
+    rows.extend(channels(&app, !agents.is_empty()).await);
+    rows.extend(listeners);
+    rows.extend(agents);
     let ok = rows.iter().all(|row| row.ok);
     match output {
         Output::Json => show::json(&rows)?,
@@ -62,6 +74,66 @@ async fn store(data_dir: Option<PathBuf>) -> Row {
     }
 }
 
+/// Whether each agent answers for itself.
+async fn agents(config: &Config) -> Vec<Row> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let agents = HttpClient::new(&http::Settings::default())
+        .map_err(|error| error.to_string())
+        .and_then(|http| {
+            Agents::new(&config.agent, &config.agents, &http, &clock).map_err(|e| e.to_string())
+        });
+    let agents = match agents {
+        Ok(agents) => agents,
+        Err(detail) => return vec![Row { what: "agents".to_owned(), ok: false, detail }],
+    };
+    let cards = agents.iter().flat_map(Agents::all).map(|(name, client)| async move {
+        let what = format!("agent {name}");
+        match client.card().await {
+            Ok(card) => {
+                let detail = format!("{}, A2A {}", card.name, card.dialect);
+                Row { what, ok: true, detail }
+            }
+            Err(error) => Row { what, ok: false, detail: error.to_string() },
+        }
+    });
+    join_all(cards).await
+}
+
+/// Whether each platform would be heard. Only a bot listens, and it needs an agent.
+async fn listeners(config: &Config) -> Vec<Row> {
+    let what = |platform: PlatformKind| format!("{} listener", platform.title());
+    let http = match HttpClient::new(&http::Settings::default()) {
+        Ok(http) => http,
+        Err(error) => {
+            let detail = error.to_string();
+            return vec![Row { what: "listeners".to_owned(), ok: false, detail }];
+        }
+    };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let Config { slack, discord, telegram, .. } = config;
+    let listeners = platform::listeners(slack, discord, telegram, &http, &clock);
+    let checks = listeners.iter().map(|listener| async {
+        let what = what(listener.kind());
+        match listener.check().await {
+            Ok(detail) => Row { what, ok: true, detail },
+            Err(Fatal(detail)) => Row { what, ok: false, detail },
+        }
+    });
+    let mut rows = join_all(checks).await;
+    if slack.bot_token.is_some() && slack.app_token.is_none() {
+        let (ok, detail) = match slack.signing_secret {
+            Some(_) => (true, "HTTP: Slack has to reach POST /slack/events, which this cannot see"),
+            // Others may be all that is wanted.
+            None => (
+                !rows.is_empty(),
+                "none: set SLACK_APP_TOKEN (Socket Mode) or SLACK_SIGNING_SECRET (HTTP) to be talked to on Slack",
+            ),
+        };
+        rows.insert(0, Row { what: what(PlatformKind::Slack), ok, detail: detail.to_owned() });
+    }
+    rows
+}
+
 /// Who each token belongs to.
 async fn tokens(app: &App) -> Vec<Row> {
     let probes = app.platforms().values().map(|platform| async {
@@ -84,15 +156,16 @@ async fn tokens(app: &App) -> Vec<Row> {
 }
 
 /// Whether each allowed channel can be posted to.
-async fn channels(app: &App) -> Vec<Row> {
+async fn channels(app: &App, bot: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     for kind in app.platforms().keys() {
         let allowed = app.notifier().allowed(&operator(), *kind);
         if !allowed.any() && allowed.listed().is_empty() {
             rows.push(Row {
                 what: format!("{} channels", kind.title()),
-                ok: false,
-                detail: "no channel is allowed, so nothing can be posted: list them".to_owned(),
+                // A bot answers where it is spoken to, all the same.
+                ok: bot,
+                detail: "no channel is allowed, so agents can post nothing: list them".to_owned(),
             });
         }
     }

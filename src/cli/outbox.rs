@@ -11,7 +11,7 @@ use super::{ConfigError, Output};
 use crate::app::open_store;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::model::{Delivery, DeliveryId, DeliveryState, Reason};
-use crate::store::Filter;
+use crate::store::{Filter, Outbox};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{bind, show, start_log, stop_signal};
-use crate::app::{App, Mode, WAIT};
+use crate::app::{App, Mode, Serves, WAIT};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::sandbox::World;
@@ -15,13 +15,15 @@ use crate::telemetry::LogFormat;
 
 pub(super) async fn run(
     listen: SocketAddr,
+    serves: Serves,
     data_dir: Option<PathBuf>,
     log_format: LogFormat,
     log: Option<&str>,
 ) -> anyhow::Result<ExitCode> {
     let own = |name: &str| {
-        // The workspace's own tokens, never real ones; only who may call is the caller's choice.
-        name.starts_with("HERALD_").then(|| std::env::var(name).ok()).flatten()
+        // The workspace's own tokens, never real ones; only who may call, and which agent answers, is the caller's choice.
+        let own = name.starts_with("HERALD_") || name.starts_with("KAGENT_");
+        own.then(|| std::env::var(name).ok()).flatten()
     };
     let world = World::new(Arc::new(SystemClock));
     let mcp = Config::load(None, &own)?.mcp;
@@ -29,9 +31,9 @@ pub(super) async fn run(
     let address = listener.local_addr()?;
     let base = format!("http://{address}");
     let exports: BTreeMap<String, String> = world.exports(&base).into_iter().collect();
-    let config = Config::load(None, &|name| exports.get(name).cloned().or_else(|| own(name)))?;
+    let config = Config::load(None, &|name| own(name).or_else(|| exports.get(name).cloned()))?;
     start_log(log_format, log, &config)?;
-    let mode = Mode { data_dir, own_only: false, deduplicate: true, wait: WAIT };
+    let mode = Mode { data_dir, own_only: false, deduplicate: true, wait: WAIT, serves };
     let stop = stop_signal()?;
     let app = App::build(config, mode, Arc::new(SystemClock), stop.clone()).await?;
     show::text(&welcome(&base, &exports))?;
@@ -60,7 +62,10 @@ Send a message, and see it on the page:
     -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"send_message_to_slack\",\
 \"arguments\":{{\"channel_id\":\"alerts\",\"text\":\"**Hello** from Herald\"}}}}}}'
 
-Run a `herald stdio` or `herald serve --listen 127.0.0.1:3001` of your own against it:
+Or write to the agent on the page: it answers on all three platforms.
+
+Run a `herald stdio` or `herald serve --listen 127.0.0.1:3001` of your own against it, or a `herald bot` if this was
+started with --no-bot:
 
 {exports}
 Ctrl-C ends it.

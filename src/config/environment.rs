@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{Config, ConfigError};
+use crate::a2a;
 use crate::delivery::OnUnknown;
 
 /// One variable.
@@ -28,6 +29,10 @@ enum Set {
     Path(fn(&mut Config) -> &mut Option<PathBuf>),
     Flag(fn(&mut Config) -> &mut bool),
     OnUnknown,
+    /// A secret whose file is a setting of its own, because it is read again and again.
+    Inline(fn(&mut Config) -> &mut Option<SecretString>),
+    A2aVersion,
+    A2aUser,
 }
 
 /// Every variable that makes up a [`Config`], in the order in which they are shown.
@@ -128,13 +133,43 @@ pub const VARIABLES: &[Variable] = &[
         set: Set::Flag(|c| &mut c.telegram.drop_pending_updates),
     },
     Variable {
+        name: "KAGENT_A2A_URL",
+        meaning: "the agent people talk to: http://kagent-controller.kagent:8083/api/a2a/kagent/my-agent/",
+        set: Set::Url(|c| &mut c.agent.url),
+    },
+    Variable {
+        name: "KAGENT_A2A_VERSION",
+        meaning: "the dialect of A2A: auto, 0.3, 1.0 [default: auto]",
+        set: Set::A2aVersion,
+    },
+    Variable {
+        name: "KAGENT_A2A_USER_ID",
+        meaning: "X-User-Id: conversation, none, or a fixed ID [default: conversation]",
+        set: Set::A2aUser,
+    },
+    Variable {
+        name: "KAGENT_A2A_TOKEN",
+        meaning: "the bearer token for the agent",
+        set: Set::Inline(|c| &mut c.agent.token),
+    },
+    Variable {
+        name: "KAGENT_A2A_TOKEN_FILE",
+        meaning: "a file with that token, read again for every request",
+        set: Set::Path(|c| &mut c.agent.token_file),
+    },
+    Variable {
+        name: "HERALD_APPROVERS",
+        meaning: "who may approve tool calls: slack:U…,discord:…,telegram:… [default: who asked]",
+        set: Set::List(|c| &mut c.bot.approvers),
+    },
+    Variable {
         name: "HERALD_LISTEN",
-        meaning: "where `serve` listens [default: 127.0.0.1:3000]",
+        meaning: "where `serve` listens [default: 127.0.0.1:3000], and `bot` [default: 127.0.0.1:3001]",
         set: Set::Address(|c| &mut c.listen),
     },
     Variable {
         name: "HERALD_DATA_DIR",
-        meaning: "where accepted messages are stored [default: $XDG_STATE_HOME/herald for `serve`]",
+        meaning: "where messages and conversations are stored [default: $XDG_STATE_HOME/herald for `serve` and `bot`]",
         set: Set::Path(|c| &mut c.data_dir),
     },
     Variable {
@@ -180,7 +215,13 @@ pub(super) fn apply(
         let Some(value) = value else { continue };
         let shape = |shape: &str| ConfigError::setting(*name, format!("`{value}` is not {shape}"));
         match set {
-            Set::Secret(field) => *field(config) = Some(SecretString::from(value)),
+            Set::Secret(field) | Set::Inline(field) => {
+                *field(config) = Some(SecretString::from(value));
+            }
+            Set::A2aVersion => {
+                config.agent.version = value.parse().map_err(|_| shape("auto, 0.3 or 1.0"))?;
+            }
+            Set::A2aUser => config.agent.user_id = a2a::UserId::from(value),
             Set::List(field) => {
                 *field(config) = value
                     .split(',')

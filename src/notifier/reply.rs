@@ -63,6 +63,8 @@ pub enum Show {
         message: MessageRef,
         /// What it says.
         text: String,
+        /// The buttons under it.
+        rows: Vec<Vec<Button>>,
     },
 }
 
@@ -115,10 +117,11 @@ impl Notifier {
             .map_err(|unwelcome| denied(&unwelcome))?;
         let (placement, signal) = match show {
             Show::Typing => (placement.clone(), Signal::Typing),
-            Show::Text { message, text } => {
+            Show::Text { message, text, rows } => {
                 let unshown = |error| Failure::give_up(Reason::Rejected, format!("{error}"));
                 let (parts, _) = rendered(platform.as_ref(), &text).map_err(unshown)?;
                 let Some(part) = parts.into_iter().next() else { return Ok(()) };
+                let part = with_buttons(part, rows);
                 let placement = Placement { thread: message.thread, ..Placement::default() };
                 (placement, Signal::Edit { message_id: message.id, part })
             }
@@ -176,14 +179,18 @@ fn pieces(
         warnings.extend(
             said.into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>(),
         );
-        if !rows.is_empty()
-            && let Some(Part::Text(text)) = parts.pop()
-        {
-            parts.push(Part::Card(CardPart { text, rows }));
-        }
+        let last = parts.pop();
+        parts.extend(last.map(|last| with_buttons(last, rows)));
         all.append(&mut parts);
     }
     Ok((all, warnings))
+}
+
+fn with_buttons(part: Part, rows: Vec<Vec<Button>>) -> Part {
+    match part {
+        Part::Text(text) if !rows.is_empty() => Part::Card(CardPart { text, rows }),
+        part => part,
+    }
 }
 
 /// What makes two replies the same.

@@ -1,0 +1,63 @@
+//! Who waits for what comes in, within this process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Rung when something was stored for a conversation: for who holds it, or else for who would.
+#[derive(Default)]
+pub(super) struct Bell {
+    sessions: Mutex<HashMap<String, Arc<Notify>>>,
+    anybody: Notify,
+}
+
+/// A place by the bell; leaving it takes the place away.
+pub(super) struct Seat<'b> {
+    bell: &'b Bell,
+    conversation: String,
+    notify: Arc<Notify>,
+}
+
+impl Bell {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<String, Arc<Notify>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn ring(&self, conversation: &str) {
+        match self.sessions().get(conversation) {
+            Some(session) => session.notify_one(),
+            None => self.anybody.notify_one(),
+        }
+    }
+
+    /// Rung for a conversation that nobody here holds.
+    pub(super) async fn rung(&self) {
+        self.anybody.notified().await;
+    }
+
+    pub(super) fn sit(&self, conversation: &str) -> Seat<'_> {
+        let notify = Arc::new(Notify::new());
+        self.sessions().insert(conversation.to_owned(), Arc::clone(&notify));
+        Seat { bell: self, conversation: conversation.to_owned(), notify }
+    }
+}
+
+impl Seat<'_> {
+    pub(super) async fn rung(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut sessions = self.bell.sessions();
+        // Whoever holds it next may sit here already.
+        if sessions.get(&self.conversation).is_some_and(|seat| Arc::ptr_eq(seat, &self.notify)) {
+            sessions.remove(&self.conversation);
+        }
+        drop(sessions);
+        // What came in meanwhile is for whoever looks next.
+        self.bell.anybody.notify_one();
+    }
+}

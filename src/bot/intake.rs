@@ -1,0 +1,250 @@
+//! What comes in is looked at once, stored, and only then acknowledged.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Inner;
+use super::conversation::address;
+use super::wish::{Wish, wish};
+use crate::clock::Timestamp;
+use crate::model::{Event, Occurrence, Placement, PlatformKind, Visit};
+use crate::notifier::{Content, Reply};
+use crate::platform::listener::{Inbox, NotTaken, Taken};
+use crate::store::StoreError;
+
+/// A person is told something like "not you" or "not so fast" at most this often.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// How many people are remembered for that.
+const MOST_PEOPLE: usize = 10_000;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Who said how much lately.
+#[derive(Default)]
+pub(super) struct Crowd {
+    people: Mutex<HashMap<(PlatformKind, String), Recent>>,
+}
+
+#[derive(Default)]
+struct Recent {
+    minute: Timestamp,
+    /// By their IDs: Slack tells a mention twice, and every platform what was not acknowledged.
+    messages: HashSet<String>,
+    told: Option<Timestamp>,
+}
+
+impl Crowd {
+    fn people(&self) -> MutexGuard<'_, HashMap<(PlatformKind, String), Recent>> {
+        self.people.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an event of this person; false if it is one too many.
+    fn admit(&self, event: &Event, most: u32, now: Timestamp) -> bool {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let mut people = self.people();
+        let recent = recent(&mut people, &event.visit, now);
+        if now.since(recent.minute) >= MINUTE {
+            recent.minute = now;
+            recent.messages.clear();
+        }
+        let room = recent.messages.len() < most;
+        recent.messages.contains(&event.id) || room && recent.messages.insert(event.id.clone())
+    }
+
+    /// Whether this person may be told off now.
+    fn may_tell(&self, visit: &Visit, now: Timestamp) -> bool {
+        let mut people = self.people();
+        let recent = recent(&mut people, visit, now);
+        let long_ago = recent.told.is_none_or(|told| now.since(told) >= TELL_EVERY);
+        if long_ago {
+            recent.told = Some(now);
+        }
+        long_ago
+    }
+}
+
+/// What is remembered of a person; who was quiet for a minute is forgotten when there are many.
+fn recent<'p>(
+    people: &'p mut HashMap<(PlatformKind, String), Recent>,
+    visit: &Visit,
+    now: Timestamp,
+) -> &'p mut Recent {
+    if people.len() >= MOST_PEOPLE {
+        people.retain(|_, recent| {
+            let told = recent.told.is_some_and(|told| now.since(told) < TELL_EVERY);
+            told || now.since(recent.minute) < MINUTE
+        });
+    }
+    people.entry((visit.platform(), visit.person.id.clone())).or_default()
+}
+
+#[async_trait]
+impl Inbox for super::Bot {
+    async fn take(&self, event: Event) -> Result<Taken, NotTaken> {
+        self.inner.take(event).await.map_err(|error| {
+            tracing::error!(%error, "an event could not be stored; the platform will send it again");
+            NotTaken
+        })
+    }
+}
+
+impl Inner {
+    async fn take(&self, event: Event) -> Result<Taken, StoreError> {
+        let Event { visit, what, .. } = &event;
+        let access = self.policy.access();
+        let key = match what {
+            Occurrence::Press { key, .. } => {
+                // Who may decide is asked when the press is handled; who may do nothing here is not heard at all.
+                if !(access.admits(visit) || access.may_decide(visit, "")) {
+                    return Ok(Taken::Refused);
+                }
+                let Some(conversation) = self.store.button(key, self.clock.now()).await? else {
+                    self.outdated(&event);
+                    return Ok(Taken::Refused);
+                };
+                conversation
+            }
+            Occurrence::Message { addressed: false, .. } => {
+                // Others talk to each other: heard only where the bot takes part.
+                if visit.thread.is_none() || !access.admits(visit) {
+                    return Ok(Taken::Refused);
+                }
+                let key = self.conversation(&event).await?;
+                if !self.store.knows(&key).await? {
+                    return Ok(Taken::Refused);
+                }
+                key
+            }
+            Occurrence::Message { .. } | Occurrence::Command { .. } => {
+                if !access.listens(visit) {
+                    return Ok(Taken::Refused);
+                }
+                if !access.admits(visit) {
+                    self.turn_away(&event);
+                    return Ok(Taken::Refused);
+                }
+                self.conversation(&event).await?
+            }
+        };
+        // Buttons and a wish to end something jump the queue.
+        let counts = !matches!(wish(what, &self.agents), None | Some(Wish::Cancel));
+        let most = self.settings.messages_per_minute;
+        if counts && !self.crowd.admit(&event, most, self.clock.now()) {
+            self.slow_down(&event);
+            return Ok(Taken::Refused);
+        }
+        if self.store.take(&key, &event).await? {
+            self.bell.ring(&key);
+        }
+        Ok(Taken::Stored)
+    }
+
+    /// The conversation an event belongs to: that of its thread, wherever that began.
+    async fn conversation(&self, event: &Event) -> Result<String, StoreError> {
+        let (key, _) = address(event);
+        let now = self.clock.now();
+        if let Some(known) = self.store.button(&at(&key), now).await? {
+            return Ok(known);
+        }
+        // Where the bot is no member, a person's slash commands are one conversation.
+        if let Occurrence::Command { .. } = event.what
+            && let Some(known) = self.store.button(&at(&of_person(&event.visit)), now).await?
+        {
+            return Ok(known);
+        }
+        Ok(key)
+    }
+
+    fn outdated(&self, event: &Event) {
+        let text = "This button is not in use any more.";
+        self.tell(event, text.to_owned());
+    }
+
+    fn slow_down(&self, event: &Event) {
+        tracing::warn!(platform = %event.visit.platform(), user = %event.visit.person.id, "writes too fast");
+        self.tell(
+            event,
+            "Please slow down: I did not pass that on. Try again in a minute.".to_owned(),
+        );
+    }
+
+    /// Says one line to somebody, now and then, without keeping the platform waiting.
+    fn tell(&self, event: &Event, text: String) {
+        if !self.crowd.may_tell(&event.visit, self.clock.now()) {
+            return;
+        }
+        let notifier = std::sync::Arc::clone(&self.notifier);
+        let reply = Reply {
+            visit: event.visit.clone(),
+            placement: placement(event),
+            content: vec![Content::Text(text)],
+            replaces: None,
+            key: format!("{}:{}:told", event.visit.platform(), event.id),
+        };
+        tokio::spawn(async move {
+            if let Err(error) = notifier.reply(reply).await {
+                tracing::warn!(%error, "a person could not be told");
+            }
+        });
+    }
+
+    fn turn_away(&self, event: &Event) {
+        let visit = event.visit.clone();
+        tracing::warn!(platform = %visit.platform(), user = %visit.person.id, channel = %visit.channel, "turned away");
+        if !self.crowd.may_tell(&visit, self.clock.now()) {
+            return;
+        }
+        let notifier = std::sync::Arc::clone(&self.notifier);
+        let key = format!("{}:{}:away", visit.platform(), event.id);
+        let placement = placement(event);
+        tokio::spawn(async move {
+            if let Err(error) = notifier.turn_away(visit, placement, key).await {
+                tracing::warn!(%error, "a person could not be told");
+            }
+        });
+    }
+}
+
+fn placement(event: &Event) -> Placement {
+    let (_, thread) = address(event);
+    Placement { thread, respond: event.respond.clone(), ..Placement::default() }
+}
+
+/// The name under which a conversation is found by its thread.
+pub(super) fn at(key: &str) -> String {
+    format!("at {key}")
+}
+
+/// The place of a person's slash commands in a channel whose member the bot is not.
+pub(super) fn of_person(visit: &Visit) -> String {
+    format!("{}/{}", visit.channel, visit.person.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Person;
+
+    #[test]
+    fn a_message_that_is_told_twice_counts_once() {
+        let now = Timestamp(1_800_000_000_000);
+        let person = Person { id: "U1".to_owned(), name: None, outsider: false };
+        let channel = "slack:C0GENERAL".parse().unwrap();
+        let visit = Visit { channel, thread: None, direct: false, person };
+        let what = Occurrence::Press { key: "k".to_owned(), message_id: None };
+        let event = |id: &str| Event {
+            id: id.to_owned(),
+            visit: visit.clone(),
+            what: what.clone(),
+            respond: None,
+            at: now,
+        };
+        let crowd = Crowd::default();
+        let told: Vec<bool> =
+            ["a", "a", "b", "b", "c", "a"].map(|id| crowd.admit(&event(id), 2, now)).into();
+        assert_eq!(told, [true, true, true, true, false, true]);
+        assert!(crowd.admit(&event("c"), 2, now.after(MINUTE)), "a minute later there is room");
+    }
+}

@@ -1,0 +1,205 @@
+//! The bot: people talk to agents from the chats.
+//!
+//! ```text
+//! Listener (listening.rs supervises it)
+//!   -> Inbox::take            intake.rs: may this person, here? which conversation? stored, then acknowledged
+//!   -> Bot::run               holds every conversation in which something waits
+//!        -> Session           session.rs: one event after the other; one turn at a time; saved after each step
+//!             -> a2a::Client  turn.rs: asks (question.rs), shows how it goes (placeholder.rs), lets
+//!                             people decide (deciding.rs, pause.rs), says what came of it (answer.rs)
+//!             -> Notifier     everything the bot says takes the one way out
+//! ```
+//!
+//! A conversation is held by one process at a time, under a lease with a fence. What is known of it is saved before anything
+//! is done that must not be done twice; whoever holds it next, here or elsewhere, goes on from there. The agent is never
+//! asked twice by itself: where nobody knows whether it got a message, a person decides.
+
+mod agents;
+mod answer;
+mod bell;
+pub mod config;
+mod conversation;
+mod deciding;
+mod flow;
+mod intake;
+pub mod listening;
+mod pause;
+mod placeholder;
+mod progress;
+mod question;
+mod saying;
+mod session;
+mod turn;
+mod wish;
+mod words;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use self::agents::{Agents, DEFAULT, InvalidAgents};
+use self::bell::Bell;
+pub use self::config::Config;
+use self::intake::Crowd;
+use self::session::Session;
+use crate::clock::Clock;
+use crate::model::PlatformKind;
+use crate::notifier::Notifier;
+use crate::platform::Platform;
+use crate::policy::Policy;
+use crate::store::Conversations;
+
+/// How long a conversation is held without a sign of life.
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+/// Other processes' events, and missed signals, are seen after this time.
+const POLL: Duration = Duration::from_secs(1);
+/// How often what nobody needs any more is forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
+/// How long the platforms may tell an event again.
+const REMEMBER: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What the bot works with.
+pub struct Parts {
+    /// The one way out.
+    pub notifier: Arc<Notifier>,
+    /// Events and conversations.
+    pub store: Arc<dyn Conversations>,
+    /// Who is asked.
+    pub agents: Agents,
+    /// For what people attach.
+    pub platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
+    /// Who may talk, and decide.
+    pub policy: Arc<Policy>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// This process.
+    pub process: String,
+    /// How it behaves.
+    pub settings: Config,
+}
+
+/// The bot. Cheap to clone; clones are the same bot.
+#[derive(Clone)]
+pub struct Bot {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    notifier: Arc<Notifier>,
+    store: Arc<dyn Conversations>,
+    agents: Agents,
+    platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
+    policy: Arc<Policy>,
+    clock: Arc<dyn Clock>,
+    process: String,
+    settings: Config,
+    crowd: Crowd,
+    bell: Bell,
+}
+
+impl Bot {
+    /// A bot; nothing happens before [`Bot::run`].
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { notifier, store, agents, platforms, policy, clock, process, settings } = parts;
+        Self {
+            inner: Arc::new(Inner {
+                notifier,
+                store,
+                agents,
+                platforms,
+                policy,
+                clock,
+                process,
+                settings,
+                crowd: Crowd::default(),
+                bell: Bell::default(),
+            }),
+        }
+    }
+
+    /// The agents it asks.
+    #[must_use]
+    pub fn agents(&self) -> &Agents {
+        &self.inner.agents
+    }
+
+    /// Works until `stop`; then every conversation is saved and let go of, so that another process can go on with it.
+    pub async fn run(&self, stop: CancellationToken) {
+        let room = usize::try_from(self.inner.settings.turns.max(1)).unwrap_or(usize::MAX);
+        let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
+        let mut sessions = JoinSet::new();
+        let mut forget_at = self.inner.clock.now();
+        while !stop.is_cancelled() {
+            let now = self.inner.clock.now();
+            if now >= forget_at {
+                forget_at = now.after(FORGET_EVERY);
+                self.forget().await;
+            }
+            let may_hold_more = self.hold_what_waits(&room, &mut sessions, &stop).await;
+            // With no room, or a store that is away, there is nothing to look for.
+            let pause = if may_hold_more { self.pause().await } else { POLL };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.inner.bell.rung() => {}
+                Some(ended) = sessions.join_next() => if let Err(error) = ended {
+                    tracing::error!(%error, "a conversation ended badly; it goes on when its lease has run out");
+                },
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        while sessions.join_next().await.is_some() {}
+    }
+
+    async fn hold_what_waits(
+        &self,
+        room: &Arc<Semaphore>,
+        sessions: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) -> bool {
+        let inner = &self.inner;
+        let most = u32::try_from(room.available_permits()).unwrap_or(u32::MAX).min(32);
+        if most == 0 {
+            return false;
+        }
+        let held = match inner.store.hold(&inner.process, inner.clock.now(), LEASE, most).await {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::error!(%error, "the conversations cannot be read; trying again");
+                return false;
+            }
+        };
+        for held in held {
+            let (inner, stop) = (Arc::clone(inner), stop.clone());
+            let permit = Arc::clone(room).try_acquire_owned();
+            sessions.spawn(async move {
+                let _permit = permit;
+                let conversation = held.conversation.clone();
+                if let Err(error) = Session::run(inner, held, stop).await {
+                    tracing::warn!(%conversation, %error, "a conversation was let go of");
+                }
+            });
+        }
+        true
+    }
+
+    /// How long nothing will be due.
+    async fn pause(&self) -> Duration {
+        let next = self.inner.store.next_look().await.ok().flatten();
+        next.map_or(POLL, |due| {
+            due.since(self.inner.clock.now()).clamp(Duration::from_millis(20), POLL)
+        })
+    }
+
+    async fn forget(&self) {
+        let now = self.inner.clock.now();
+        let before = now.before(REMEMBER.max(self.inner.settings.idle()));
+        if let Err(error) = self.inner.store.forget(before, now).await {
+            tracing::warn!(%error, "what nobody needs any more could not be forgotten");
+        }
+    }
+}
