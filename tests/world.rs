@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -228,7 +229,9 @@ pub fn message(channel: &str, text: &str, extra: Value) -> (String, Value) {
 pub fn herald(env: &BTreeMap<String, String>) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_herald"));
     // A home of its own: nothing of the machine's comes in, nothing is left behind.
-    command.env_clear().env("XDG_STATE_HOME", home()).envs(env).kill_on_drop(true);
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let state = home().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+    command.env_clear().env("XDG_STATE_HOME", state).envs(env).kill_on_drop(true);
     command
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection, SqlitePool};
+use tokio::time::Instant;
 
 use self::writer::{BoxFuture, Writer};
 use super::StoreError;
@@ -67,16 +68,10 @@ impl Sqlite {
             ))
         };
         create(&directory.join(FILE)).map_err(|error| unusable(error.into()))?;
-        let mut db = options.clone().connect().await.map_err(unusable)?;
-        migrate(&mut db).await.map_err(|error| match error {
+        let (db, readers) = connect(options).await.map_err(|error| match error {
             StoreError::Database(error) => unusable(error),
             other => other,
         })?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(2)
-            .connect_with(options.read_only(true).create_if_missing(false))
-            .await
-            .map_err(unusable)?;
         Ok(Self { writer: Writer::start(db), readers: Some(readers) })
     }
 
@@ -93,6 +88,37 @@ impl Sqlite {
             None => self.writer.write(work).await,
         }
     }
+}
+
+/// Opens the database, for writing and for reading, and brings it up to date. Several processes may come and go at once,
+/// and what has to do with the mode of the journal does not wait for another one by itself.
+async fn connect(
+    options: SqliteConnectOptions,
+) -> Result<(SqliteConnection, SqlitePool), StoreError> {
+    let give_up = Instant::now() + BUSY;
+    loop {
+        let opened = async {
+            let mut db = options.clone().connect().await?;
+            migrate(&mut db).await?;
+            let readers = SqlitePoolOptions::new()
+                .max_connections(2)
+                .connect_with(options.clone().read_only(true).create_if_missing(false))
+                .await?;
+            Ok((db, readers))
+        };
+        match opened.await {
+            Err(StoreError::Database(error)) if is_busy(&error) && Instant::now() < give_up => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// `SQLITE_BUSY` and its kinds: <https://www.sqlite.org/rescode.html#busy>.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xFF == 5)
 }
 
 async fn migrate(db: &mut SqliteConnection) -> Result<(), StoreError> {
@@ -227,6 +253,22 @@ mod tests {
             })
         });
         set.await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_may_come_and_go_on_a_directory_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let guests = (0..8).map(|_| {
+            let path = directory.path().to_owned();
+            tokio::spawn(async move {
+                for _ in 0..25 {
+                    Sqlite::open(&path).await.unwrap().close().await;
+                }
+            })
+        });
+        for guest in futures_util::future::join_all(guests).await {
+            guest.unwrap();
+        }
     }
 
     #[tokio::test]
