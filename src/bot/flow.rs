@@ -40,7 +40,7 @@ impl Flow {
         })
     }
 
-    pub(super) fn start<F>(work: impl FnOnce(mpsc::Sender<News>) -> F) -> Self
+    fn start<F>(work: impl FnOnce(mpsc::Sender<News>) -> F) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {

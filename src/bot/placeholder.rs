@@ -111,10 +111,9 @@ impl Session {
         {
             tracing::debug!(conversation = self.conversation(), %failure, "progress could not be shown");
             let pause = match failure.disposition {
-                Disposition::Retry { after, .. } => after.unwrap_or(view.every),
                 // A message that cannot be edited stays as it is.
                 Disposition::GiveUp => Duration::from_secs(3600),
-                Disposition::Ambiguous => view.every,
+                _ => failure.retry_after().unwrap_or(view.every),
             };
             view.next_edit = Instant::now() + pause.max(view.every);
             view.next_typing = view.next_typing.max(view.next_edit);

@@ -201,12 +201,7 @@ impl Session {
                 self.failed(&error).await?;
                 return Ok(None);
             }
-            End::Silence => {
-                if self.talk.turn.is_none() {
-                    return Ok(None);
-                }
-                return Ok(Some(self.now().after(SOON)));
-            }
+            End::Silence => return Ok(Some(self.now().after(SOON))),
         };
         let reference = self.reference();
         match outcome.state {
@@ -248,12 +243,7 @@ impl Session {
                 self.save(false, None).await?;
                 return Ok(Some(self.now().after(LATER)));
             }
-            State::Lost(error) => {
-                if matches!(error, a2a::Error::UnknownTask) {
-                    self.talk.start_afresh();
-                }
-                self.failed(&error).await?;
-            }
+            State::Lost(error) => self.failed(&error).await?,
         }
         Ok(None)
     }

@@ -137,6 +137,24 @@ impl Failure {
         Self { reason, disposition, hint: hint.into() }
     }
 
+    /// How long the platform asked to wait.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self.disposition {
+            Disposition::Retry { after, .. } => after,
+            Disposition::GiveUp | Disposition::Ambiguous => None,
+        }
+    }
+
+    /// The same of a request whose effect nobody sees, such as a question before a send: what is in doubt may be done again.
+    #[must_use]
+    pub fn unseen(self) -> Self {
+        match self.disposition {
+            Disposition::Ambiguous => Self::retry(self.reason, self.hint),
+            _ => self,
+        }
+    }
+
     /// A failure after which nobody knows whether it was sent.
     pub fn ambiguous(reason: Reason, hint: impl Into<String>) -> Self {
         Self { reason, disposition: Disposition::Ambiguous, hint: hint.into() }

@@ -133,6 +133,15 @@ impl fmt::Debug for Answer {
     }
 }
 
+/// An answer, and whether there was more of it than was read.
+#[derive(Debug)]
+pub struct Capped {
+    /// What was read.
+    pub answer: Answer,
+    /// There was more.
+    pub cut: bool,
+}
+
 /// The client, made once per process and cloned at will.
 #[derive(Clone)]
 pub struct HttpClient {
@@ -208,14 +217,28 @@ impl HttpClient {
     /// # Errors
     /// See [`TransportError`]. A status that says failure is an answer, not an error.
     pub async fn send(&self, request: RequestBuilder) -> Result<Answer, TransportError> {
+        Ok(self.send_for(request, self.body_limit).await?.answer)
+    }
+
+    /// The same for an answer that may be larger than others: `most` bytes of it are read.
+    ///
+    /// # Errors
+    /// As for [`HttpClient::send`].
+    pub async fn send_for(
+        &self,
+        request: RequestBuilder,
+        most: usize,
+    ) -> Result<Capped, TransportError> {
         let mut response = request.send().await.map_err(|e| tell_apart(&e))?;
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();
-        while body.len() < self.body_limit {
+        let mut cut = false;
+        while !cut {
             match response.chunk().await {
                 Ok(Some(chunk)) => {
-                    let room = self.body_limit.saturating_sub(body.len());
+                    let room = most.saturating_sub(body.len());
+                    cut = chunk.len() > room;
                     body.extend(chunk.iter().take(room));
                 }
                 Ok(None) => break,
@@ -224,7 +247,7 @@ impl HttpClient {
                 Err(_) => break,
             }
         }
-        Ok(Answer { status, headers, body })
+        Ok(Capped { answer: Answer { status, headers, body }, cut })
     }
 
     /// Sends a request, once, and returns as soon as the answer's head is there, within `head`. There is no deadline for

@@ -1,6 +1,7 @@
 //! What comes in: a listener per platform, and where it hands its events over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -80,6 +81,13 @@ pub struct Fatal(
     /// One sentence that names what to change; never a secret.
     pub String,
 );
+
+/// How long to wait after `tries` connections that led to nothing: `first`, doubled each time up to `longest`, and of that
+/// between half and all, so that many do not come at once. `jitter` is in `0.0..1.0`.
+pub(super) fn backoff(first: Duration, longest: Duration, tries: u32, jitter: f64) -> Duration {
+    let whole = first.saturating_mul(1 << tries.min(16)).min(longest);
+    whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+}
 
 /// What a listener works with.
 #[derive(Clone)]

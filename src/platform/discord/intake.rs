@@ -16,7 +16,7 @@ use super::listener::Timing;
 use super::session::Session;
 use crate::clock::Clock;
 use crate::model::{ChannelId, Disposition, Event, Occurrence, PlatformKind, Visit};
-use crate::platform::listener::{Ears, NotTaken, Standing};
+use crate::platform::listener::{Ears, NotTaken, Standing, backoff};
 
 /// How often it is asked which channel a thread belongs to.
 const MOST_QUESTIONS: u32 = 4;
@@ -127,26 +127,25 @@ impl Intake<'_> {
     async fn take(&self, heard: Heard, answers: &mut JoinSet<()>) {
         let Some(event) = self.event(&heard).await else { return };
         let message = matches!(heard.what, What::Message { .. });
-        let mut pause = self.timing.first_pause;
-        let mut failed = false;
+        let Timing { first_pause, longest_pause, .. } = self.timing;
+        let mut failures = 0_u32;
         let waits = Standing::Retrying { why: NotTaken.to_string() };
         let taken = loop {
             match self.ears.inbox.take(event.clone()).await {
                 Ok(taken) => break Ok(taken),
                 Err(error) if !message => break Err(error),
                 Err(error) => {
-                    if !failed {
+                    if failures == 0 {
                         tracing::error!(%error, "what was heard on Discord waits");
                     }
-                    failed = true;
                     self.ears.stands(waits.clone());
-                    sleep(pause.mul_f64(0.5 + self.clock.jitter() / 2.0)).await;
-                    pause = (pause * 2).min(self.timing.longest_pause);
+                    sleep(backoff(first_pause, longest_pause, failures, self.clock.jitter())).await;
+                    failures = failures.saturating_add(1);
                 }
             }
         };
         // Whatever else happened meanwhile has been said since.
-        if failed && *self.ears.standing.borrow() == waits {
+        if failures > 0 && *self.ears.standing.borrow() == waits {
             self.ears.stands(Standing::Connected);
         }
         if !message {

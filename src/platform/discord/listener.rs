@@ -21,9 +21,9 @@ use super::gateway::{BAD_TOKEN, Connection, End, MISSING_INTENT};
 use super::intake::{Intake, Item, Listened};
 use super::session::{MESSAGE_CONTENT, Session, intents, is_gateway};
 use crate::clock::Clock;
-use crate::model::{Disposition, Failure, PlatformKind, Reason};
+use crate::model::{Failure, PlatformKind, Reason};
 use crate::platform::http::HttpClient;
-use crate::platform::listener::{Ears, Fatal, Listener, Standing};
+use crate::platform::listener::{Ears, Fatal, Listener, Standing, backoff};
 
 /// How many events wait between the socket and the inbox; then nothing is read until there is room.
 const QUEUE: usize = 1_000;
@@ -227,10 +227,7 @@ impl Gateway {
                 return Err(Fatal(BAD_TOKEN.to_owned()));
             }
             Err(failure) => {
-                let at_least = match failure.disposition {
-                    Disposition::Retry { after, .. } => after.unwrap_or_default(),
-                    Disposition::GiveUp | Disposition::Ambiguous => Duration::ZERO,
-                };
+                let at_least = failure.retry_after().unwrap_or_default();
                 return Ok(Next::Wait { why: failure.hint, at_least });
             }
         };
@@ -250,9 +247,8 @@ impl Gateway {
 
     /// Growing, jittered: half of it at least.
     fn pause(&self, short: u32) -> Duration {
-        let doubled = 1_u32.checked_shl(short.saturating_sub(1)).unwrap_or(u32::MAX);
-        let whole = self.timing.first_pause.saturating_mul(doubled).min(self.timing.longest_pause);
-        whole.mul_f64(0.5 + self.clock.jitter() / 2.0)
+        let Timing { first_pause, longest_pause, .. } = self.timing;
+        backoff(first_pause, longest_pause, short.saturating_sub(1), self.clock.jitter())
     }
 }
 

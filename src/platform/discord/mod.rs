@@ -40,8 +40,8 @@ use super::known::Known;
 use super::verdict::no_answer;
 use super::{Capabilities, Pace, Platform, Sent, Signal};
 use crate::model::{
-    Action, Attachment, ChannelId, ChannelInfo, Disposition, Failure, Identity, Part, Placement,
-    PlatformKind, Reason, Step,
+    Action, Attachment, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind,
+    Reason, Step,
 };
 use crate::policy::Route;
 use crate::render::{Document, RenderError};
@@ -106,7 +106,7 @@ impl Discord {
                     .unwrap_or_else(|_| {
                         Err(no_answer(PlatformKind::Discord, TransportError::Timeout))
                     })
-                    .map_err(unsent)?
+                    .map_err(Failure::unseen)?
             }
         };
         if known.is_thread() && known.parent_id.as_deref() == Some(channel) {
@@ -169,14 +169,6 @@ impl Discord {
         let guild = self.known.get(channel)?.guild_id;
         let guild = guild.as_deref().unwrap_or("@me");
         Some(format!("https://discord.com/channels/{guild}/{channel}/{message}"))
-    }
-}
-
-/// The failure of a question asked before a send: whatever happened to it, nothing was sent.
-fn unsent(failure: Failure) -> Failure {
-    match failure.disposition {
-        Disposition::Ambiguous => Failure::retry(failure.reason, failure.hint),
-        _ => failure,
     }
 }
 

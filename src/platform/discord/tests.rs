@@ -3,7 +3,7 @@ mod inbound;
 use serde_json::json;
 
 use super::*;
-use crate::model::{ChannelKind, Scope};
+use crate::model::{ChannelKind, Disposition, Scope};
 use crate::platform::scripted::{self, CANARY, Reply, Scripted, hi, send, step};
 
 const CHANNEL: &str = "discord:100000000000000001";

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::Slack;
 use super::api::{Arguments, CallError, Reply};
-use crate::model::{Attachment, Disposition, Failure, FilePart, Placement, PlatformKind, Reason};
+use crate::model::{Attachment, Failure, FilePart, Placement, PlatformKind, Reason};
 use crate::platform::Sent;
 use crate::platform::http::tell_apart;
 use crate::platform::verdict::{by_status, no_answer, not_understood};
@@ -68,7 +68,7 @@ impl Slack {
             .decode(&file.base64)
             .map_err(|_| Failure::give_up(Reason::Internal, "the file's content is not base64"))?;
         let id = match timeout(UPLOAD, self.bring(file, bytes)).await {
-            Ok(brought) => brought.map_err(unseen)?,
+            Ok(brought) => brought.map_err(Failure::unseen)?,
             Err(_) => {
                 return Err(Failure::retry(Reason::Timeout, "Slack was too slow to take the file"));
             }
@@ -165,14 +165,6 @@ impl Slack {
             bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
-    }
-}
-
-/// Nobody has seen the file yet, so what is in doubt may be done again.
-fn unseen(failure: Failure) -> Failure {
-    match failure.disposition {
-        Disposition::Ambiguous => Failure::retry(failure.reason, failure.hint),
-        _ => failure,
     }
 }
 

@@ -20,9 +20,9 @@ use super::origin::Origins;
 use super::socket_mode::{Connection, End, Lanes, Note, Wiring};
 use super::{Config, NOTHING};
 use crate::clock::Clock;
-use crate::model::{Disposition, Failure, PlatformKind, Reason};
+use crate::model::{Failure, PlatformKind, Reason};
 use crate::platform::http::HttpClient;
-use crate::platform::listener::{Ears, Fatal, Listener, Standing};
+use crate::platform::listener::{Ears, Fatal, Listener, Standing, backoff};
 use crate::platform::socket;
 
 /// What listens on Slack as configured; `None` without an app token, or without the bot's own. Calls nobody.
@@ -244,10 +244,7 @@ fn refused(error: CallError) -> Setback {
 }
 
 fn passing(failure: Failure) -> Setback {
-    let after = match failure.disposition {
-        Disposition::Retry { after, .. } => after,
-        Disposition::GiveUp | Disposition::Ambiguous => None,
-    };
+    let after = failure.retry_after();
     Setback::Passing { why: failure.hint, after }
 }
 
@@ -278,10 +275,7 @@ impl Pauses {
         if asked && tries == 0 {
             return at_least;
         }
-        let doubled = 2_u32.saturating_pow(tries.min(16));
-        let pause = self.timing.pause.saturating_mul(doubled).min(self.timing.longest);
-        // Between half of it and all of it, so that many do not come at once.
-        pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0).max(at_least)
+        backoff(self.timing.pause, self.timing.longest, tries, jitter).max(at_least)
     }
 }
 

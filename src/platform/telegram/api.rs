@@ -15,7 +15,7 @@ use url::Url;
 
 use super::failure;
 use crate::model::{Failure, PlatformKind};
-use crate::platform::http::{Answer, HttpClient, TransportError, endpoint, tell_apart};
+use crate::platform::http::{Answer, Capped, HttpClient, endpoint};
 use crate::platform::verdict::{no_answer, not_understood};
 
 /// The base URL where none is configured.
@@ -92,7 +92,7 @@ impl Api {
         most: usize,
     ) -> Result<Capped, Failure> {
         let request = self.request(method, timeout).json(body);
-        capped(request, most).await.map_err(|e| no_answer(PlatformKind::Telegram, e))
+        self.http.send_for(request, most).await.map_err(|e| no_answer(PlatformKind::Telegram, e))
     }
 
     /// Reads a file, `most` bytes of it at most: <https://core.telegram.org/bots/api#getfile>.
@@ -105,43 +105,13 @@ impl Api {
         let bot = self.bot();
         let url = endpoint(&endpoint(&self.base, ["file", bot.as_str()]), path);
         let request = self.http.request(Method::GET, url).timeout(timeout);
-        capped(request, most).await.map_err(|e| no_answer(PlatformKind::Telegram, e))
+        self.http.send_for(request, most).await.map_err(|e| no_answer(PlatformKind::Telegram, e))
     }
 
     /// Calls a method that reads.
     pub(super) async fn ask(&self, method: &str, body: &impl Serialize) -> Result<Value, Failure> {
         understood(&self.call(method, body, self.timeout()).await?)
     }
-}
-
-/// An answer, read up to a cap.
-#[derive(Debug)]
-pub(super) struct Capped {
-    pub(super) answer: Answer,
-    /// There was more.
-    pub(super) cut: bool,
-}
-
-async fn capped(request: RequestBuilder, most: usize) -> Result<Capped, TransportError> {
-    let mut response = request.send().await.map_err(|e| tell_apart(&e))?;
-    let status = response.status();
-    let headers = std::mem::take(response.headers_mut());
-    let mut body = Vec::new();
-    let mut cut = false;
-    while !cut {
-        match response.chunk().await {
-            Ok(Some(chunk)) => {
-                let room = most.saturating_sub(body.len());
-                cut = chunk.len() > room;
-                body.extend(chunk.iter().take(room));
-            }
-            Ok(None) => break,
-            Err(error) if status.is_success() => return Err(tell_apart(&error)),
-            // A status that says failure says enough.
-            Err(_) => break,
-        }
-    }
-    Ok(Capped { answer: Answer { status, headers, body }, cut })
 }
 
 /// The `result` of an answer that says success.

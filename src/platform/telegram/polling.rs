@@ -16,7 +16,7 @@ use super::trouble::{Trouble, refused};
 use super::updates::{self, Me, Skipped};
 use crate::clock::{Clock, Timestamp};
 use crate::model::PlatformKind;
-use crate::platform::listener::{Ears, Fatal, Listener, NotTaken, Standing};
+use crate::platform::listener::{Ears, Fatal, Listener, NotTaken, Standing, backoff};
 use crate::platform::verdict::not_understood;
 
 /// How many updates one poll brings. With a reply in it and every character escaped, one may take 100 KB.
@@ -424,9 +424,8 @@ impl<'a> Session<'a> {
     /// Pauses: longer each time, and never as long as any other.
     async fn wait_out(&mut self, why: String, after: Option<Duration>, conflict: bool) {
         let Patience { pause, longest, after_conflict, .. } = self.polling.patience;
-        let most = pause.saturating_mul(1 << self.troubles.min(16)).min(longest);
-        let jitter = self.polling.clock.jitter().clamp(0.0, 1.0);
-        let pause = after.unwrap_or_else(|| most.mul_f64(0.5 + jitter / 2.0));
+        let jitter = self.polling.clock.jitter();
+        let pause = after.unwrap_or_else(|| backoff(pause, longest, self.troubles, jitter));
         self.troubles = self.troubles.saturating_add(1);
         self.last_trouble = Some(Instant::now());
         self.hold = if conflict { after_conflict } else { Duration::ZERO };

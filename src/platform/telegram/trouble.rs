@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::failure::{self, Refusal};
-use crate::model::{Disposition, Failure, Reason};
+use crate::model::{Failure, Reason};
 use crate::platform::http::Answer;
 use crate::platform::listener::NotTaken;
 
@@ -41,10 +41,7 @@ impl From<Failure> for Trouble {
                 false => format!("{} ({TOKEN}, TELEGRAM_API_URL)", failure.hint),
             });
         }
-        let after = match failure.disposition {
-            Disposition::Retry { after, .. } => after,
-            Disposition::GiveUp | Disposition::Ambiguous => None,
-        };
+        let after = failure.retry_after();
         Self::Passing { why: failure.hint, after, conflict: false }
     }
 }
