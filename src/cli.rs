@@ -26,6 +26,7 @@ use crate::config::{Config, ConfigError, VARIABLES};
 use crate::model::{ChannelId, ClientName, Placement, PlatformKind, Status, Submission};
 use crate::platform::http::install_crypto_provider;
 use crate::store::StoreError;
+use crate::telemetry::otlp::{self, InvalidTracing};
 use crate::telemetry::{self, LogFormat};
 use crate::{mcp, platform};
 
@@ -166,6 +167,7 @@ pub fn main() -> ExitCode {
         Err(error) => return failed(&error.into()),
     };
     let code = runtime.block_on(async { run(cli).await.unwrap_or_else(|error| failed(&error)) });
+    otlp::finish();
     // Where stdin is no pipe, a thread blocks on it for ever.
     runtime.shutdown_timeout(Duration::from_millis(100));
     code
@@ -244,9 +246,18 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Log lines and, where the environment names a collector, traces.
 fn start_log(format: LogFormat, filter: Option<&str>, config: &Config) -> anyhow::Result<()> {
-    telemetry::init(format, filter, &config.secrets())
-        .map_err(|error| ConfigError::setting("HERALD_LOG", error).into())
+    let wrong = |error: InvalidTracing| ConfigError::setting(error.variable, error.error);
+    let traces = otlp::Settings::read(&|name| std::env::var(name).ok()).map_err(wrong)?;
+    let mut secrets = config.secrets();
+    secrets.extend(traces.iter().flat_map(|traces| traces.secrets().iter().cloned()));
+    telemetry::init(format, filter, &secrets)
+        .map_err(|error| ConfigError::setting("HERALD_LOG", error))?;
+    if let Some(traces) = traces {
+        otlp::start(&traces).map_err(wrong)?;
+    }
+    Ok(())
 }
 
 /// Binds the address, refusing one that would let strangers in.
@@ -427,7 +438,8 @@ fn variables() -> String {
         text.push_str(&format!("  {:<24} {}\n", variable.name, variable.meaning));
     }
     text.push_str(
-        "\nHTTPS_PROXY, NO_PROXY and SSL_CERT_FILE work as everywhere.\n\
+        "\nHTTPS_PROXY, NO_PROXY and SSL_CERT_FILE work as everywhere. With OTEL_EXPORTER_OTLP_ENDPOINT traces are exported\n\
+         (http/protobuf; OpenTelemetry's other variables work too).\n\
          Exit codes: 0 done, 1 failed, 2 usage or configuration error.",
     );
     text

@@ -92,7 +92,7 @@
 //!
 //! ```text
 //! clock  model            nouns, without I/O
-//! telemetry               the log
+//! telemetry               the log; traces: spans (all of them in one file), the exporter
 //! policy                  allow-lists, access, Route
 //! render                  Markdown -> document -> parts
 //! guard                   mentions

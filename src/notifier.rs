@@ -29,6 +29,7 @@ use crate::platform::Platform;
 use crate::policy::{AllowList, Denied, Policy, Route};
 use crate::render::{self, RenderError};
 use crate::store::{Enqueued, NewDelivery, Outbox, StoreError};
+use crate::telemetry::trace;
 
 /// How often a waiting caller looks for another process's result.
 const POLL: Duration = Duration::from_millis(500);
@@ -291,7 +292,8 @@ impl Notifier {
     ) -> Delivery {
         let now = self.clock.now();
         let deadline = now.after(self.settings.deadline);
-        Delivery::new(id, client.clone(), channel, steps, now, deadline)
+        let traceparent = trace::current();
+        Delivery { traceparent, ..Delivery::new(id, client.clone(), channel, steps, now, deadline) }
     }
 
     async fn accept(

@@ -20,4 +20,5 @@ mod sending;
 mod slack;
 mod talking;
 mod telegram;
+mod tracing;
 mod world;

@@ -9,16 +9,18 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::talking::{PLACES, Place, Talk};
+use crate::tracing::Collector;
 use crate::world::{Client, EVERY, Workspace, files, free_port, herald, until};
 
 /// Parts of the tokens that nothing else contains.
-const CANARIES: [&str; 6] = [
+const CANARIES: [&str; 7] = [
     "canarySLACK1",
     "canaryDISCORD2",
     "canaryTELEGRAM3",
     "canaryHERALD4",
     "canarySIGNING5",
     "canaryAGENT6",
+    "canaryOTLP7",
 ];
 /// Whoever has one of these may answer somebody's command or press. A response URL is stored until it is used, on purpose:
 /// it may be in the database and nowhere else.
@@ -76,6 +78,7 @@ async fn no_token_shows_in_any_output_file_or_answer() {
     env.insert("HERALD_TOKEN".to_owned(), "canaryHERALD4-0123456789".to_owned());
     env.insert("HERALD_LOG".to_owned(), "trace".to_owned());
     env.insert("RUST_BACKTRACE".to_owned(), "full".to_owned());
+    let collector = traced(&mut env).await;
     let port = free_port();
     let mut child = herald(&env)
         .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--log-format", "json"])
@@ -117,9 +120,30 @@ async fn no_token_shows_in_any_output_file_or_answer() {
     assert!(log.len() > 10_000, "trace level should say a lot");
     search("the log", &log);
     search("stdout", &out.await.unwrap());
+    search_traces(&collector, &CANARIES, "POST sendMessage", "of the leak test");
     for (path, bytes) in files(data.path()) {
         search(&path.display().to_string(), &bytes);
     }
+}
+
+/// A collector that traces go to, by a secret of its own.
+async fn traced(env: &mut BTreeMap<String, String>) -> Collector {
+    let collector = Collector::open().await;
+    env.insert("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), collector.url.clone());
+    let header = "authorization=Bearer%20canaryOTLP7-0123456789".to_owned();
+    env.insert("OTEL_EXPORTER_OTLP_HEADERS".to_owned(), header);
+    collector
+}
+
+/// Traces hold no token and no text, but `something`.
+fn search_traces(collector: &Collector, canaries: &[&str], something: &str, text: &str) {
+    let traces = collector.everything();
+    search_for(canaries, "a trace", &traces);
+    let shown = String::from_utf8_lossy(&traces);
+    assert!(shown.contains(something), "no trace shows {something}");
+    assert!(!shown.contains(text), "a message's text shows in a trace");
+    let asked = collector.header("authorization");
+    assert!(asked.iter().all(|value| value == "Bearer canaryOTLP7-0123456789"), "{asked:?}");
 }
 
 async fn all_of(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
@@ -189,6 +213,7 @@ async fn no_secret_of_the_bot_shows_in_any_log_page_or_command() {
     ] {
         env.insert(name.to_owned(), value.to_owned());
     }
+    let collector = traced(&mut env).await;
     let base = format!("http://127.0.0.1:{}", free_port());
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "delivery: {backoff_ms: 20}").unwrap();
@@ -273,6 +298,7 @@ async fn no_secret_of_the_bot_shows_in_any_log_page_or_command() {
     let everywhere: Vec<&str> = CANARIES.into_iter().chain(ANSWERS).collect();
     search_for(&everywhere, "the log", &log);
     search_for(&everywhere, "stdout", &out.await.unwrap());
+    search_traces(&collector, &everywhere, "message/stream", "look at this on");
     search_for(&everywhere, "a page", pages.join("\n").as_bytes());
     search_for(&everywhere, "what a command prints", &printed.concat());
     let mut found = false;

@@ -68,6 +68,27 @@ pub enum Error {
 }
 
 impl Error {
+    /// The snake-case name, for traces: nothing that an agent wrote.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Unavailable(_) => "unavailable",
+            Self::NoSuchAgent => "no_such_agent",
+            Self::NotAllowed(_) => "not_allowed",
+            Self::Setup(_) => "setup",
+            Self::NoAnswer(_) => "no_answer",
+            Self::MayHaveArrived(_) => "may_have_arrived",
+            Self::UnknownTask => "unknown_task",
+            Self::AlreadyDecided { .. } => "already_decided",
+            Self::TaskOver { .. } => "task_over",
+            Self::VersionMismatch => "version_mismatch",
+            Self::Refused { .. } => "refused",
+            Self::Malformed(_) => "malformed",
+            Self::TooLarge => "too_large",
+        }
+    }
+
     /// Whether the message may have been received, so that only a person may decide to ask again.
     #[must_use]
     pub const fn may_have_arrived(&self) -> bool {

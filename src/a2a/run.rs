@@ -14,6 +14,7 @@ use super::read::{Heard, Reader};
 use super::sse::{Frame, Stream};
 use super::turn::{Caller, State, Update};
 use super::wire::{self, Refusal, Reply};
+use crate::telemetry::trace;
 
 /// How often a task may be refused in a row before it counts as lost: a controller may know it a moment later.
 const REFUSALS: u32 = 3;
@@ -37,7 +38,7 @@ impl Run {
     pub(super) fn start(watcher: Watcher, stream: Option<Box<Stream>>) -> Self {
         let task_id = watcher.reader.task_id.clone();
         let (sender, updates) = mpsc::channel(32);
-        let watching = tokio::spawn(watcher.watch(stream, sender)).abort_handle();
+        let watching = tokio::spawn(trace::carry(watcher.watch(stream, sender))).abort_handle();
         Self { updates, watching, task_id }
     }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::error::Error;
 use crate::platform::http::Incoming;
+use crate::telemetry::trace::Span;
 
 /// One event, files included, must not be larger than this.
 pub(super) const EVENT_LIMIT: usize = 16 * 1024 * 1024;
@@ -94,11 +95,14 @@ pub(super) struct Stream {
     incoming: Incoming,
     splitter: Splitter,
     frames: std::collections::VecDeque<Frame>,
+    /// The request that it answers lasts as long as it does.
+    _span: Span,
 }
 
 impl Stream {
-    pub(super) fn new(incoming: Incoming) -> Self {
-        Self { incoming, splitter: Splitter::default(), frames: std::collections::VecDeque::new() }
+    pub(super) fn new(incoming: Incoming, span: Span) -> Self {
+        let frames = std::collections::VecDeque::new();
+        Self { incoming, splitter: Splitter::default(), frames, _span: span }
     }
 
     /// The next frame; `None` when the agent closed the stream. May be dropped and called again without loss.

@@ -13,7 +13,7 @@ use super::pause::{Decision, Pause};
 pub struct Caller {
     /// The conversation's user ID. It must never change within one: another one loses the pause and the memory.
     pub user_id: Option<String>,
-    /// A W3C trace context.
+    /// A W3C trace context, for when no trace of ours is exported: else the request's own span takes its place.
     pub traceparent: Option<String>,
 }
 

@@ -13,6 +13,8 @@ use super::error::{Error, trimmed};
 use super::sse::{EVENT_LIMIT, Frame, Stream};
 use super::turn::Caller;
 use crate::platform::http::{Incoming, authorization};
+use crate::telemetry::spans;
+use crate::telemetry::trace::Span;
 
 /// What a call was answered with.
 #[derive(Debug)]
@@ -72,6 +74,25 @@ pub(super) async fn call(
     params: Value,
     caller: &Caller,
 ) -> Result<Reply, Error> {
+    let mut span = spans::agent_call(&settings.url, dialect.method(call));
+    let reply = exchange(settings, dialect, call, params, caller, &mut span).await;
+    match &reply {
+        Ok(Reply::Refusal(refusal)) => span.fail(refusal.code.to_string()),
+        Err(error) => span.fail(error.as_str()),
+        Ok(Reply::Result(_) | Reply::Stream(_)) => {}
+    }
+    reply
+}
+
+/// A stream takes the span with it.
+async fn exchange(
+    settings: &Settings,
+    dialect: Dialect,
+    call: Call,
+    params: Value,
+    caller: &Caller,
+    span: &mut Span,
+) -> Result<Reply, Error> {
     let streams = matches!(call, Call::Stream | Call::Attach);
     let accept = if streams { "text/event-stream, application/json" } else { "application/json" };
     let body = json!({
@@ -79,14 +100,16 @@ pub(super) async fn call(
     });
     let request = settings.http.request(Method::POST, settings.url.clone());
     let request = dialect.headers(request).header(ACCEPT, accept).json(&body);
-    let request = on_behalf(settings, request, caller).await?;
+    let request = on_behalf(settings, request, caller, span).await?;
     let patience = &settings.patience;
     let head = if call == Call::Send { patience.silence } else { patience.answer };
     let mut incoming = settings.http.open(request, head).await?;
+    spans::answered(span, incoming.status);
     let kind = incoming.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let is_stream = kind.is_some_and(|kind| kind.trim_start().starts_with("text/event-stream"));
     if incoming.status.is_success() && is_stream {
-        let mut stream = Box::new(Stream::new(incoming));
+        let span = std::mem::replace(span, Span::none());
+        let mut stream = Box::new(Stream::new(incoming, span));
         return if streams { Ok(Reply::Stream(stream)) } else { first(&mut stream, head).await };
     }
     let body = tokio::time::timeout(head, incoming.body(EVENT_LIMIT)).await;
@@ -155,10 +178,22 @@ pub(super) fn envelope(mut value: Value) -> Result<Reply, Error> {
 
 /// Reads the card.
 pub(super) async fn card(settings: &Settings, url: Url, caller: &Caller) -> Result<Value, Error> {
+    let span = spans::agent_card(&url);
+    let read = read_card(settings, url, caller, &span).await;
+    read.inspect_err(|error| span.fail(error.as_str()))
+}
+
+async fn read_card(
+    settings: &Settings,
+    url: Url,
+    caller: &Caller,
+    span: &Span,
+) -> Result<Value, Error> {
     let request = settings.http.request(Method::GET, url).header(ACCEPT, "application/json");
-    let request = on_behalf(settings, request, caller).await?;
+    let request = on_behalf(settings, request, caller, span).await?;
     let within = settings.patience.card;
     let mut incoming = settings.http.open(request, within).await?;
+    spans::answered(span, incoming.status);
     let body = tokio::time::timeout(within, incoming.body(EVENT_LIMIT)).await;
     let body = body.map_err(|_| Error::NoAnswer("nothing came in time"))??;
     match incoming.status.as_u16() {
@@ -175,6 +210,7 @@ async fn on_behalf(
     settings: &Settings,
     mut request: reqwest::RequestBuilder,
     caller: &Caller,
+    span: &Span,
 ) -> Result<reqwest::RequestBuilder, Error> {
     if let Some(token) = token(settings).await? {
         request = authorization(request, "Bearer", token.expose_secret());
@@ -193,6 +229,7 @@ async fn on_behalf(
     if let Some(Ok(trace)) = caller.traceparent.as_deref().map(HeaderValue::from_str) {
         headers.insert("traceparent", trace);
     }
+    headers.extend(span.headers());
     Ok(request.headers(headers))
 }
 

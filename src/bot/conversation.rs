@@ -69,6 +69,9 @@ pub(super) struct Input {
     /// It came as a slash command, which nobody else saw.
     #[serde(default)]
     pub unseen: bool,
+    /// The trace context of the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// How far a turn has come.
@@ -273,7 +276,7 @@ mod tests {
             addressed: true,
             files: Vec::new(),
         };
-        Event { id: message_id.to_owned(), visit, what, respond: None, at: NOW }
+        Event { id: message_id.to_owned(), visit, what, respond: None, at: NOW, traceparent: None }
     }
 
     fn input(person: &str, text: &str) -> Input {
@@ -284,6 +287,7 @@ mod tests {
             message_id: None,
             respond: None,
             unseen: false,
+            traceparent: None,
         }
     }
 

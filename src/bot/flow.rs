@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::a2a::{self, Caller, Client, Outcome, Outgoing, Update};
+use crate::telemetry::trace;
 
 /// What is heard of the agent.
 pub(super) enum News {
@@ -45,7 +46,7 @@ impl Flow {
         F: Future<Output = ()> + Send + 'static,
     {
         let (to, news) = mpsc::channel(64);
-        Self { news, task: tokio::spawn(work(to)) }
+        Self { news, task: tokio::spawn(trace::carry(work(to))) }
     }
 }
 

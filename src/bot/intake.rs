@@ -14,6 +14,7 @@ use crate::model::{Event, Occurrence, Placement, PlatformKind, Visit};
 use crate::notifier::{Content, Reply};
 use crate::platform::listener::{Inbox, NotTaken, Taken};
 use crate::store::StoreError;
+use crate::telemetry::spans;
 
 /// A person is told something like "not you" or "not so fast" at most this often.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -91,7 +92,7 @@ impl Inbox for super::Bot {
 }
 
 impl Inner {
-    async fn take(&self, event: Event) -> Result<Taken, StoreError> {
+    async fn take(&self, mut event: Event) -> Result<Taken, StoreError> {
         let Event { visit, what, .. } = &event;
         let access = self.policy.access();
         let key = match what {
@@ -135,7 +136,11 @@ impl Inner {
             self.slow_down(&event);
             return Ok(Taken::Refused);
         }
-        if self.store.take(&key, &event).await? {
+        let span = spans::event(&event);
+        event.traceparent = span.traceparent();
+        let new = span.around(self.store.take(&key, &event)).await;
+        spans::event_stored(&span, new.as_ref().ok());
+        if new? {
             self.bell.ring(&key);
         }
         Ok(Taken::Stored)
@@ -240,6 +245,7 @@ mod tests {
             what: what.clone(),
             respond: None,
             at: now,
+            traceparent: None,
         };
         let crowd = Crowd::default();
         let told: Vec<bool> =

@@ -10,6 +10,7 @@ use super::progress::{Progress, summary};
 use super::session::{LetGo, Session};
 use crate::model::{Button, ButtonStyle, Disposition, Failure, MessageRef, Receipt};
 use crate::notifier::{Content, Reply, Show, SubmitError};
+use crate::telemetry::trace;
 
 /// It is edited at most this often.
 const EDIT_EVERY: Duration = Duration::from_millis(1_500);
@@ -76,7 +77,7 @@ impl Session {
             key: format!("{}:placeholder:{}", turn.id, turn.pauses),
         };
         let notifier = std::sync::Arc::clone(&self.inner.notifier);
-        Some(tokio::spawn(async move { notifier.reply(reply).await }))
+        Some(tokio::spawn(trace::carry(async move { notifier.reply(reply).await })))
     }
 
     /// Learns which message the placeholder is, once it stands.
@@ -139,6 +140,7 @@ impl Session {
         };
         let (visit, placement) = (asker.visit.clone(), self.talk.placement(asker));
         let notifier = std::sync::Arc::clone(&self.inner.notifier);
+        // Signals are no part of the trace: there are many, and nobody misses one.
         view.showing =
             Some(tokio::spawn(async move { notifier.show(&visit, &placement, show).await }));
         Ok(())

@@ -19,6 +19,7 @@ use crate::clock::Timestamp;
 use crate::model::{Event, Occurrence, PlatformKind, Status};
 use crate::notifier::Content;
 use crate::store::{Held, Recorded, Saved, StoreError, Waiting};
+use crate::telemetry::trace::Origin;
 
 /// Longer messages are not passed on, in characters.
 const MOST_CHARACTERS: usize = 8_000;
@@ -213,7 +214,8 @@ impl Session {
         while let Some(Waiting { seq, mut event }) = self.waiting.pop_front() {
             self.talk.meet(&mut event.visit.person);
             self.said = 0;
-            self.handle(&event).await?;
+            let origin = Origin::stored(event.traceparent.as_deref());
+            origin.around(self.handle(&event)).await?;
             self.handled.push(seq);
         }
         if any { self.save(false, None).await } else { Ok(()) }
@@ -281,6 +283,7 @@ impl Session {
             message_id,
             respond: event.respond.clone(),
             unseen,
+            traceparent: event.traceparent.clone(),
         };
         if let Some(turn) = &mut self.talk.turn
             && turn.stage == Stage::Paused

@@ -15,6 +15,8 @@ use super::words;
 use crate::a2a::{self, Caller, Client, Outcome, State, ToolState, Update};
 use crate::clock::Timestamp;
 use crate::notifier::Content;
+use crate::telemetry::spans;
+use crate::telemetry::trace::{self, Span};
 
 /// Other processes' events are seen after this time.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -28,6 +30,15 @@ impl Session {
     /// Drives the turn in progress to its end or its next pause. `Some` is when it wants to be looked at again although
     /// it is let go of.
     pub(super) async fn drive(&mut self, seat: &Seat<'_>) -> Result<Option<Timestamp>, LetGo> {
+        let span = self.talk.turn.as_ref().map_or(Span::none(), |turn| {
+            let events = turn.inputs.iter().map(|input| input.traceparent.as_deref());
+            spans::turn(&self.talk.agent, self.conversation(), &turn.id, events)
+        });
+        let driven = span.around(self.drive_it(seat)).await;
+        driven.inspect_err(|_| span.fail("let_go"))
+    }
+
+    async fn drive_it(&mut self, seat: &Seat<'_>) -> Result<Option<Timestamp>, LetGo> {
         let Some(turn) = self.talk.turn.clone() else { return Ok(None) };
         let Some(client) = self.inner.agents.client(&self.talk.agent).cloned() else {
             return Ok(None);
@@ -85,6 +96,7 @@ impl Session {
         self.watch(&client, &caller, flow, shown, seat).await
     }
 
+    /// Where no trace is exported, the turn's own name is what the agent's traces can be found by.
     fn caller(&self, turn: &Turn) -> Caller {
         let trace = turn.id.replace('-', "");
         let span: String = trace.chars().rev().take(16).collect();
@@ -185,6 +197,7 @@ impl Session {
         let outcome = match end {
             End::Outcome(outcome) => outcome,
             End::Failed(error) => {
+                trace::note_failure(error.as_str());
                 let task = self.talk.turn.as_ref().and_then(|turn| turn.task_id.clone());
                 // A decision that may have arrived, or that was made elsewhere: how the task stands tells.
                 let decided = matches!(
@@ -208,6 +221,7 @@ impl Session {
             State::Completed => self.say_answer(outcome.answer).await?,
             State::InputRequired(pause) => return self.pause(pause, outcome.answer).await,
             State::Failed { message } => {
+                trace::note_failure("agent_failed");
                 tracing::warn!(
                     conversation = self.conversation(),
                     reference,
@@ -243,7 +257,10 @@ impl Session {
                 self.save(false, None).await?;
                 return Ok(Some(self.now().after(LATER)));
             }
-            State::Lost(error) => self.failed(&error).await?,
+            State::Lost(error) => {
+                trace::note_failure(error.as_str());
+                self.failed(&error).await?;
+            }
         }
         Ok(None)
     }

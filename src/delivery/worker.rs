@@ -18,6 +18,7 @@ use crate::model::{Action, Failure, Placement, PlatformKind, Reason};
 use crate::platform::{Platform, Sent};
 use crate::policy::Policy;
 use crate::store::{Claim, Claimant, Outbox, Recorded, StoreError};
+use crate::telemetry::spans;
 
 /// How long a claim lasts: longer than the 15 s that a request may take, and the time to record it.
 const LEASE: Duration = Duration::from_secs(30);
@@ -225,6 +226,11 @@ impl InFlight {
 impl Inner {
     /// Does the current step of a claimed delivery, and records the result; false if it could not be recorded.
     async fn attempt(&self, platform: Arc<dyn Platform>, claim: Claim) -> bool {
+        let span = spans::delivery(&claim.delivery);
+        span.around(self.attempt_it(platform, claim)).await
+    }
+
+    async fn attempt_it(&self, platform: Arc<dyn Platform>, claim: Claim) -> bool {
         let id = claim.delivery.id;
         let epoch = claim.epoch;
         let settled = self.send(platform.as_ref(), claim).await;
@@ -234,6 +240,7 @@ impl Inner {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             match self.outbox.record(epoch, delivery, settled.hold, settled.thread.clone()).await {
                 Ok(Recorded::Done) => {
+                    spans::delivery_settled(&settled.delivery);
                     log(&settled);
                     let mut delivery = settled.delivery;
                     if let Some(hold) = settled.hold {

@@ -8,17 +8,20 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
-    CompleteResult, ContentBlock, ErrorCode, GetPromptRequestParams, GetPromptResponse,
-    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-    MetaObject, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
-    ReadResourceResponse, ServerConfig, SetLevelRequestParams, SubscribeRequestParams, Tool,
-    UnsubscribeRequestParams,
+    CompleteResult, ContentBlock, DiscoverResult, ErrorCode, GetPromptRequestParams,
+    GetPromptResponse, InitializeRequestParams, InitializeResult, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, MetaObject,
+    PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
+    ServerConfig, SetLevelRequestParams, SubscribeRequestParams, Tool, UnsubscribeRequestParams,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::span::{self, Target};
+use crate::telemetry::trace::Span;
 
 /// The longest a request takes. The second net: a send gives up waiting after 18 s by itself, and kagent cuts a call
 /// at 30 s.
@@ -86,8 +89,19 @@ impl<H: ServerHandler> Guarded<H> {
         Self { inner: Arc::new(inner), identity: Arc::new(identity), in_flight }
     }
 
-    /// Runs a request. rmcp would answer nothing at all if it panicked.
+    /// Runs a request, and shows it as `span`.
     async fn run<T>(
+        &self,
+        span: Span,
+        request: impl Future<Output = Result<T, ErrorData>>,
+    ) -> Result<T, ErrorData> {
+        let answer = span.around(self.guard(request)).await;
+        span::end(&span, &answer, false);
+        answer
+    }
+
+    /// Runs a request. rmcp would answer nothing at all if it panicked.
+    async fn guard<T>(
         &self,
         request: impl Future<Output = Result<T, ErrorData>>,
     ) -> Result<T, ErrorData> {
@@ -148,6 +162,23 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         self.inner.get_tool(name)
     }
 
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        let span = span::begin("initialize", &Target::Nothing, &context);
+        self.run(span, self.inner.initialize(request, context)).await
+    }
+
+    async fn discover(
+        &self,
+        context: RequestContext<RoleServer>,
+    ) -> Result<DiscoverResult, ErrorData> {
+        let span = span::begin("server/discover", &Target::Nothing, &context);
+        self.run(span, self.inner.discover(context)).await
+    }
+
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
@@ -155,13 +186,15 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
     ) -> Result<CallToolResponse, ErrorData> {
         let modern = is_modern(&context);
         let cancelled = context.ct.clone();
-        let call = self.run(self.inner.call_tool(request, context));
+        let span = span::begin("tools/call", &Target::Tool(&request.name), &context);
+        let call = span.around(self.guard(self.inner.call_tool(request, context)));
         let answer = tokio::select! {
             biased;
             // Nobody reads the answer; an accepted delivery goes on by itself.
             () = cancelled.cancelled() => Err(ErrorData::internal_error("the call was cancelled", None)),
             answer = call => answer,
         };
+        span::end(&span, &answer, span::tool_failed(&answer));
         match answer {
             Ok(CallToolResponse::Complete(mut result)) => {
                 self.sign(modern, &mut result.meta);
@@ -183,7 +216,8 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let modern = is_modern(&context);
-        let mut result = self.run(self.inner.list_tools(request, context)).await?;
+        let span = span::begin("tools/list", &Target::Nothing, &context);
+        let mut result = self.run(span, self.inner.list_tools(request, context)).await?;
         self.sign(modern, &mut result.meta);
         hold(modern, &mut result.ttl_ms, &mut result.cache_scope);
         Ok(result)
@@ -195,7 +229,8 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
         let modern = is_modern(&context);
-        let mut result = self.run(self.inner.list_prompts(request, context)).await?;
+        let span = span::begin("prompts/list", &Target::Nothing, &context);
+        let mut result = self.run(span, self.inner.list_prompts(request, context)).await?;
         self.sign(modern, &mut result.meta);
         hold(modern, &mut result.ttl_ms, &mut result.cache_scope);
         Ok(result)
@@ -207,7 +242,8 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
         let modern = is_modern(&context);
-        let mut answer = self.run(self.inner.get_prompt(request, context)).await?;
+        let span = span::begin("prompts/get", &Target::Prompt(&request.name), &context);
+        let mut answer = self.run(span, self.inner.get_prompt(request, context)).await?;
         if let GetPromptResponse::Complete(result) = &mut answer {
             self.sign(modern, &mut result.meta);
         }
@@ -220,7 +256,8 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         let modern = is_modern(&context);
-        let mut result = self.run(self.inner.list_resources(request, context)).await?;
+        let span = span::begin("resources/list", &Target::Nothing, &context);
+        let mut result = self.run(span, self.inner.list_resources(request, context)).await?;
         self.sign(modern, &mut result.meta);
         hold(modern, &mut result.ttl_ms, &mut result.cache_scope);
         Ok(result)
@@ -232,7 +269,9 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         let modern = is_modern(&context);
-        let mut result = self.run(self.inner.list_resource_templates(request, context)).await?;
+        let span = span::begin("resources/templates/list", &Target::Nothing, &context);
+        let mut result =
+            self.run(span, self.inner.list_resource_templates(request, context)).await?;
         self.sign(modern, &mut result.meta);
         hold(modern, &mut result.ttl_ms, &mut result.cache_scope);
         Ok(result)
@@ -244,7 +283,8 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let modern = is_modern(&context);
-        let mut answer = self.run(self.inner.read_resource(request, context)).await?;
+        let span = span::begin("resources/read", &Target::Nothing, &context);
+        let mut answer = self.run(span, self.inner.read_resource(request, context)).await?;
         if let ReadResourceResponse::Complete(result) = &mut answer {
             self.sign(modern, &mut result.meta);
             hold(modern, &mut result.ttl_ms, &mut result.cache_scope);
@@ -257,7 +297,8 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         request: SetLevelRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.run(self.inner.set_level(request, context)).await
+        let span = span::begin("logging/setLevel", &Target::Nothing, &context);
+        self.run(span, self.inner.set_level(request, context)).await
     }
 
     async fn subscribe(
@@ -265,7 +306,8 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.run(self.inner.subscribe(request, context)).await
+        let span = span::begin("resources/subscribe", &Target::Nothing, &context);
+        self.run(span, self.inner.subscribe(request, context)).await
     }
 
     async fn unsubscribe(
@@ -273,7 +315,8 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         request: UnsubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.run(self.inner.unsubscribe(request, context)).await
+        let span = span::begin("resources/unsubscribe", &Target::Nothing, &context);
+        self.run(span, self.inner.unsubscribe(request, context)).await
     }
 
     async fn complete(
@@ -282,7 +325,8 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
         let modern = is_modern(&context);
-        let mut result = self.run(self.inner.complete(request, context)).await?;
+        let span = span::begin("completion/complete", &Target::Nothing, &context);
+        let mut result = self.run(span, self.inner.complete(request, context)).await?;
         self.sign(modern, &mut result.meta);
         Ok(result)
     }

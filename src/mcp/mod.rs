@@ -10,6 +10,7 @@ mod guarded;
 mod parameters;
 mod prompts;
 mod resources;
+mod span;
 mod tools;
 mod transport;
 

@@ -200,6 +200,9 @@ pub struct Delivery {
     pub created_at: Timestamp,
     /// When it came to its end.
     pub finished_at: Option<Timestamp>,
+    /// The W3C trace context of whoever asked for it, where traces are exported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 impl Delivery {
@@ -236,6 +239,7 @@ impl Delivery {
             deadline,
             created_at: now,
             finished_at: None,
+            traceparent: None,
         }
     }
 

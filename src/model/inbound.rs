@@ -180,4 +180,7 @@ pub struct Event {
     pub respond: Option<ResponseUrl>,
     /// When it arrived here.
     pub at: Timestamp,
+    /// The W3C trace context under which it was taken, where traces are exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }

@@ -14,6 +14,8 @@ use reqwest::{Certificate, RequestBuilder};
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use crate::telemetry::spans;
+
 /// What Herald calls itself to those it calls.
 pub const USER_AGENT: &str = concat!("herald/", env!("CARGO_PKG_VERSION"));
 
@@ -91,6 +93,19 @@ pub enum TransportError {
     /// The request could not be put together: the token or the base URL is not one. Nothing was written.
     #[error("the request could not be put together")]
     Malformed,
+}
+
+impl TransportError {
+    /// The snake-case name, for traces.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout => "timeout",
+            Self::ConnectionLost => "connection_lost",
+            Self::Malformed => "malformed",
+        }
+    }
 }
 
 /// An answer, whatever its status. Its text is a stranger's: `Debug` shows its size only.
@@ -229,8 +244,13 @@ impl HttpClient {
         request: RequestBuilder,
         most: usize,
     ) -> Result<Capped, TransportError> {
-        let mut response = request.send().await.map_err(|e| tell_apart(&e))?;
+        let (client, request) = request.build_split();
+        let request = request.map_err(|e| tell_apart(&e))?;
+        let span = spans::request(request.method(), request.url());
+        let sent = client.execute(request).await.map_err(|e| tell_apart(&e));
+        let mut response = sent.inspect_err(|error| span.fail(error.as_str()))?;
         let status = response.status();
+        spans::answered(&span, status);
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();
         let mut cut = false;
@@ -242,7 +262,11 @@ impl HttpClient {
                     body.extend(chunk.iter().take(room));
                 }
                 Ok(None) => break,
-                Err(error) if status.is_success() => return Err(tell_apart(&error)),
+                Err(error) if status.is_success() => {
+                    let error = tell_apart(&error);
+                    span.fail(error.as_str());
+                    return Err(error);
+                }
                 // A status that says failure says enough.
                 Err(_) => break,
             }

@@ -1,12 +1,17 @@
-//! What Herald says about itself: log lines on stderr. stdout belongs to MCP.
+//! What Herald says about itself: log lines on stderr, and traces to a collector. stdout belongs to MCP.
 
+mod format;
+pub mod otlp;
 mod redact;
+pub mod spans;
+pub mod trace;
 
 use std::io::{IsTerminal, stderr};
 
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
+use format::Traced;
 pub use redact::Redacting;
 
 /// What is logged when nobody says otherwise.
@@ -57,8 +62,12 @@ pub fn init(
     // A second call (tests) leaves the first one's subscriber in place.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let _ = match format {
-        LogFormat::Text => builder.with_target(false).with_ansi(stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder
+            .with_target(false)
+            .with_ansi(stderr().is_terminal())
+            .map_event_format(Traced)
+            .try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).map_event_format(Traced).try_init(),
     };
     if ["rmcp=debug", "rmcp=trace"].iter().any(|loud| wanted.contains(loud)) {
         tracing::warn!("HERALD_LOG lets rmcp print the text of every message into the log");

@@ -15,6 +15,7 @@ use super::failure;
 use crate::model::{Failure, FilePart, PlatformKind, Reason};
 use crate::platform::http::{Answer, HttpClient, authorization, endpoint};
 use crate::platform::verdict::{no_answer, not_understood};
+use crate::telemetry::trace;
 
 /// The base URL where none is configured.
 pub(super) const BASE: &str = "https://discord.com/api/v10";
@@ -47,7 +48,7 @@ impl Api {
         body: Option<&impl Serialize>,
     ) -> Result<Answer, Failure> {
         let url = endpoint(&self.base, path.iter().copied());
-        self.ask(method, url, body).await
+        trace::called(operation(path), self.ask(method, url, body)).await
     }
 
     /// Reads something.
@@ -60,7 +61,8 @@ impl Api {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let answer = self.ask(Method::GET, url, None::<&Value>).await?;
+        let asked = self.ask(Method::GET, url, None::<&Value>);
+        let answer = trace::called(operation(path), asked).await?;
         understood(&answer)
     }
 
@@ -82,7 +84,7 @@ impl Api {
         let form = Form::new().text("payload_json", json).part("files[0]", file);
         let request = self.request(Method::POST, endpoint(&self.base, path.iter().copied()));
         let request = authorization(request, "Bot", self.token.expose_secret()).multipart(form);
-        self.send(request).await
+        trace::called(operation(path), self.send(request)).await
     }
 
     /// Answers an interaction, whose own token is all that is needed.
@@ -93,7 +95,8 @@ impl Api {
         body: &impl Serialize,
     ) -> Result<Answer, Failure> {
         let url = endpoint(&self.base, ["interactions", id, token, "callback"]);
-        self.send(self.request(Method::POST, url).json(body)).await
+        let request = self.request(Method::POST, url).json(body);
+        trace::called("/interactions/{}/{}/callback", self.send(request)).await
     }
 
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
@@ -124,10 +127,34 @@ impl Api {
     }
 }
 
+/// A path as traces show it: its words, without IDs and the tokens of interactions.
+fn operation(path: &[&str]) -> String {
+    let word = |segment: &str| {
+        segment.len() <= 16 && segment.bytes().all(|b| b.is_ascii_lowercase() || b"@-".contains(&b))
+    };
+    path.iter()
+        .map(|&segment| if word(segment) { format!("/{segment}") } else { "/{}".to_owned() })
+        .collect()
+}
+
 /// The body of an answer that says success, as far as we look at it.
 pub(super) fn understood<T: DeserializeOwned>(answer: &Answer) -> Result<T, Failure> {
     if !answer.status.is_success() {
         return Err(failure::of(answer));
     }
     answer.json().ok_or_else(|| not_understood(PlatformKind::Discord))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_shown_without_ids_and_tokens() {
+        let shown = operation(&["channels", "100000000000000001", "messages"]);
+        assert_eq!(shown, "/channels/{}/messages");
+        let token = "aW50ZXJhY3Rpb246MTIzNDU2Nzg5";
+        let shown = operation(&["webhooks", "123", token, "messages", "@original"]);
+        assert_eq!(shown, "/webhooks/{}/{}/messages/@original");
+    }
 }

@@ -171,7 +171,7 @@ impl Intake<'_> {
             What::Press { key, message_id, .. } => Occurrence::Press { key, message_id },
         };
         let at = self.clock.now();
-        Some(Event { id: heard.id.clone(), visit, what, respond: None, at })
+        Some(Event { id: heard.id.clone(), visit, what, respond: None, at, traceparent: None })
     }
 
     /// The channel, and the thread of it, if it is one.

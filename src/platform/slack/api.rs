@@ -17,6 +17,7 @@ use super::failure::Refusal;
 use crate::model::{Failure, PlatformKind};
 use crate::platform::http::{HttpClient, authorization, endpoint};
 use crate::platform::verdict::{by_status, no_answer, not_understood};
+use crate::telemetry::trace;
 
 const SLACK: PlatformKind = PlatformKind::Slack;
 
@@ -94,7 +95,7 @@ impl Api {
     /// Calls a method.
     pub(super) async fn call<T: DeserializeOwned>(
         &self,
-        method: &str,
+        method: &'static str,
         arguments: Arguments<'_, impl Serialize>,
     ) -> Result<Reply<T>, CallError> {
         let request = self.authorized(Method::POST, endpoint(&self.base, [method]));
@@ -104,9 +105,7 @@ impl Api {
             }
             Arguments::Form(form) => request.form(form),
         };
-        let answer = self
-            .http
-            .send(request)
+        let answer = trace::called(method, self.http.send(request))
             .await
             .map_err(|error| CallError::Failed(no_answer(SLACK, error)))?;
 

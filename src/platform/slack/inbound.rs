@@ -136,6 +136,7 @@ impl Reader<'_> {
             },
             respond: None,
             at: self.now,
+            traceparent: None,
         })
     }
 
@@ -163,6 +164,7 @@ impl Reader<'_> {
             },
             respond: self.respond(fields),
             at: self.now,
+            traceparent: None,
         })
     }
 
@@ -208,6 +210,7 @@ impl Reader<'_> {
             },
             respond: self.respond(payload),
             at: self.now,
+            traceparent: None,
         })
     }
 

@@ -17,6 +17,7 @@ use super::failure;
 use crate::model::{Failure, PlatformKind};
 use crate::platform::http::{Answer, Capped, HttpClient, endpoint};
 use crate::platform::verdict::{no_answer, not_understood};
+use crate::telemetry::trace;
 
 /// The base URL where none is configured.
 pub(super) const BASE: &str = "https://api.telegram.org";
@@ -56,7 +57,7 @@ impl Api {
         format!("bot{}", self.token.expose_secret().trim())
     }
 
-    fn request(&self, method: &str, timeout: Duration) -> RequestBuilder {
+    fn request(&self, method: &'static str, timeout: Duration) -> RequestBuilder {
         let url = endpoint(&self.base, [self.bot().as_str(), method]);
         self.http.request(Method::POST, url).timeout(timeout)
     }
@@ -64,35 +65,41 @@ impl Api {
     /// Calls a method within `timeout`; whatever its status, an answer is `Ok`.
     pub(super) async fn call(
         &self,
-        method: &str,
+        method: &'static str,
         body: &impl Serialize,
         timeout: Duration,
     ) -> Result<Answer, Failure> {
         let request = self.request(method, timeout).json(body);
-        self.http.send(request).await.map_err(|e| no_answer(PlatformKind::Telegram, e))
+        trace::called(method, self.http.send(request))
+            .await
+            .map_err(|e| no_answer(PlatformKind::Telegram, e))
     }
 
     /// Calls a method with a file, likewise.
     pub(super) async fn upload(
         &self,
-        method: &str,
+        method: &'static str,
         form: Form,
         timeout: Duration,
     ) -> Result<Answer, Failure> {
         let request = self.request(method, timeout).multipart(form);
-        self.http.send(request).await.map_err(|e| no_answer(PlatformKind::Telegram, e))
+        trace::called(method, self.http.send(request))
+            .await
+            .map_err(|e| no_answer(PlatformKind::Telegram, e))
     }
 
     /// Calls a method whose answer may be larger than others: `most` bytes of it are read.
     pub(super) async fn read(
         &self,
-        method: &str,
+        method: &'static str,
         body: &impl Serialize,
         timeout: Duration,
         most: usize,
     ) -> Result<Capped, Failure> {
         let request = self.request(method, timeout).json(body);
-        self.http.send_for(request, most).await.map_err(|e| no_answer(PlatformKind::Telegram, e))
+        trace::called(method, self.http.send_for(request, most))
+            .await
+            .map_err(|e| no_answer(PlatformKind::Telegram, e))
     }
 
     /// Reads a file, `most` bytes of it at most: <https://core.telegram.org/bots/api#getfile>.
@@ -109,7 +116,11 @@ impl Api {
     }
 
     /// Calls a method that reads.
-    pub(super) async fn ask(&self, method: &str, body: &impl Serialize) -> Result<Value, Failure> {
+    pub(super) async fn ask(
+        &self,
+        method: &'static str,
+        body: &impl Serialize,
+    ) -> Result<Value, Failure> {
         understood(&self.call(method, body, self.timeout()).await?)
     }
 }

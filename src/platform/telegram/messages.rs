@@ -194,7 +194,7 @@ impl Telegram {
     /// Sends the markup; where Telegram does not understand it, the same without any, within the same time.
     async fn write(
         &self,
-        method: &str,
+        method: &'static str,
         message: Message<'_>,
         part: &Part,
         within: Duration,

@@ -98,7 +98,7 @@ impl Listener for Polling {
     }
 
     async fn check(&self) -> Result<String, Fatal> {
-        let ask = async |method: &str| {
+        let ask = async |method: &'static str| {
             let asked = self.api.ask(method, &json!({})).await;
             asked.map_err(|failure| match Trouble::from(failure) {
                 Trouble::Fatal(why) | Trouble::Passing { why, .. } => Fatal(why),
@@ -224,7 +224,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn ask(&self, method: &str, body: &Value) -> Result<Value, Trouble> {
+    async fn ask(&self, method: &'static str, body: &Value) -> Result<Value, Trouble> {
         let api = &self.polling.api;
         let answer = self.unless_stopped(api.call(method, body, api.timeout())).await??;
         if answer.status.is_success() { Ok(understood(&answer)?) } else { Err(refused(&answer)) }

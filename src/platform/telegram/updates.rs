@@ -77,7 +77,7 @@ pub(super) fn read(update: &Value, me: &Me, at: Timestamp) -> Result<Heard, Skip
         (None, Some(query)) => pressed(query)?,
         (None, None) => return Err(NotForUs),
     };
-    Ok(Heard { event: Event { id, visit, what, respond: None, at }, query })
+    Ok(Heard { event: Event { id, visit, what, respond: None, at, traceparent: None }, query })
 }
 
 /// <https://core.telegram.org/bots/api#message>

@@ -69,6 +69,7 @@ fn a_message_is_told_with_who_where_and_when() {
             },
             respond: None,
             at: AT,
+            traceparent: None,
         }
     );
     assert_eq!(heard.query, None);

@@ -7,6 +7,8 @@ use crate::clock::Timestamp;
 use crate::model::{ChannelId, Event, Occurrence, Person, PlatformKind, ResponseUrl, Visit};
 use crate::store::{ConversationKey, Conversations, Held, Recorded, Saved};
 
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 /// An event that carries all an event can carry.
 pub(crate) fn event(id: &str, at: Timestamp) -> Event {
     Event {
@@ -24,6 +26,7 @@ pub(crate) fn event(id: &str, at: Timestamp) -> Event {
         },
         respond: Some(ResponseUrl::new("https://hooks.slack.test/commands/T1/2/secret")),
         at,
+        traceparent: Some(TRACE.to_owned()),
     }
 }
 

@@ -34,6 +34,7 @@ fn submission(channel: &str, text: &str) -> NewDelivery {
     let delivery = Delivery {
         warnings: vec!["a warning".to_owned()],
         not_before: Timestamp(0),
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
         ..Delivery::new(id, client, channel, vec![step], T0, second(3600))
     };
     NewDelivery {

@@ -29,8 +29,8 @@ pub(super) async fn enqueue(
     .await?;
     sqlx::query(
         "INSERT INTO deliveries (id, client, submitter, lane, placement, thread_key, edits, steps, state, warnings,
-             idempotency_key, content_hash, deadline, created_at, invitation)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?10, ?11, ?12, ?13, ?14)",
+             idempotency_key, content_hash, deadline, created_at, invitation, traceparent)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )
     .bind(d.id.to_string())
     .bind(d.client.as_str())
@@ -46,6 +46,7 @@ pub(super) async fn enqueue(
     .bind(d.deadline.0)
     .bind(d.created_at.0)
     .bind(d.invitation.as_ref().map(to_json).transpose()?)
+    .bind(&d.traceparent)
     .execute(&mut *db)
     .await?;
     Ok(Enqueued::New)
@@ -84,7 +85,7 @@ async fn find_same(
     let id = id.map_err(|error| StoreError::Corrupt(format!("deliveries.id: {error}")))?;
     let failed = row.try_get::<&str, _>("state")? == DeliveryState::Failed.as_str();
     if failed {
-        requeue(db, id, new.delivery.deadline, Some(&new.submitter)).await?;
+        requeue(db, id, new.delivery.deadline, Some(new)).await?;
     }
     let Some(same) = by_id(db, id).await? else {
         return Ok(None);
@@ -94,21 +95,23 @@ async fn find_same(
 }
 
 /// Puts an ended delivery back where it stood in its lane; what has arrived of it is not sent again. It becomes the
-/// `submitter`'s, if there is a new one: whoever sends only its own would not send it otherwise.
+/// submitter's who asks for it `again`, if somebody does: whoever sends only its own would not send it otherwise.
 pub(super) async fn requeue(
     db: &mut SqliteConnection,
     id: DeliveryId,
     deadline: Timestamp,
-    submitter: Option<&str>,
+    again: Option<&NewDelivery>,
 ) -> Result<(), StoreError> {
     let lane: String = sqlx::query_scalar(
         "UPDATE deliveries SET state = 'queued', attempts = 0, doubtful_since = NULL, resent = 0, reason = NULL,
-             hint = NULL, finished_at = NULL, deadline = ?2, submitter = coalesce(?3, submitter)
+             hint = NULL, finished_at = NULL, deadline = ?2, submitter = coalesce(?3, submitter),
+             traceparent = coalesce(?4, traceparent)
          WHERE id = ?1 RETURNING lane",
     )
     .bind(id.to_string())
     .bind(deadline.0)
-    .bind(submitter)
+    .bind(again.map(|new| new.submitter.as_str()))
+    .bind(again.and_then(|new| new.delivery.traceparent.as_deref()))
     .fetch_one(&mut *db)
     .await?;
     sqlx::query("UPDATE lanes SET pending = pending + 1 WHERE lane = ?1")

@@ -27,7 +27,11 @@ const FILE: &str = "herald.db";
 /// How long a process waits for another one's write.
 const BUSY: Duration = Duration::from_secs(5);
 /// Each brings the schema to its own number (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/1.sql"),
+    include_str!("migrations/2.sql"),
+    include_str!("migrations/3.sql"),
+];
 
 /// The store in one SQLite database.
 pub struct Sqlite {
@@ -310,6 +314,29 @@ mod tests {
         sqlx::query("PRAGMA user_version = 99").execute(&mut db).await.unwrap();
         let error = Sqlite::open(directory.path()).await.err().unwrap().to_string();
         assert!(error.contains("newer Herald (schema 99"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_an_older_herald_stored_is_sent() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new()
+            .filename(directory.path().join(FILE))
+            .create_if_missing(true);
+        let mut db = options.connect().await.unwrap();
+        for migration in &MIGRATIONS[..2] {
+            sqlx::raw_sql(*migration).execute(&mut db).await.unwrap();
+        }
+        let old = "PRAGMA user_version = 2;
+            INSERT INTO lanes (lane, platform, pending, interval_ms, burst) VALUES ('slack:C0A', 'slack', 1, 0, 1);
+            INSERT INTO deliveries (id, client, submitter, lane, placement, steps, state, content_hash, deadline, created_at)
+            VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 'agent', 'p1', 'slack:C0A', '{}', '[]', 'queued', 'h', 1, 0);";
+        sqlx::raw_sql(old).execute(&mut db).await.unwrap();
+        drop(db);
+        let store = Sqlite::open(directory.path()).await.unwrap();
+        let filter = crate::store::Filter { states: Vec::new(), most: 10 };
+        let listed = store.list(&filter).await.unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!((listed[0].client.as_str(), &listed[0].traceparent), ("agent", &None));
     }
 
     #[tokio::test]

@@ -50,6 +50,7 @@ pub(super) fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
         deadline: Timestamp(row.try_get("deadline")?),
         created_at: Timestamp(row.try_get("created_at")?),
         finished_at: row.try_get::<Option<i64>, _>("finished_at")?.map(Timestamp),
+        traceparent: row.try_get("traceparent")?,
     })
 }
 
