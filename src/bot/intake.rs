@@ -10,8 +10,8 @@ use super::Inner;
 use super::conversation::address;
 use super::wish::{Wish, wish};
 use crate::clock::Timestamp;
-use crate::model::{Event, Occurrence, Placement, PlatformKind, Visit};
-use crate::notifier::{Content, Reply};
+use crate::model::{Event, Occurrence, Placement, PlatformKind, Receipt, Visit};
+use crate::notifier::{Content, Reply, SubmitError};
 use crate::platform::listener::{Inbox, NotTaken, Taken};
 use crate::store::StoreError;
 use crate::telemetry::spans;
@@ -189,9 +189,7 @@ impl Inner {
             key: format!("{}:{}:told", event.visit.platform(), event.id),
         };
         tokio::spawn(async move {
-            if let Err(error) = notifier.reply(reply).await {
-                tracing::warn!(%error, "a person could not be told");
-            }
+            told(notifier.reply(reply).await);
         });
     }
 
@@ -205,10 +203,17 @@ impl Inner {
         let key = format!("{}:{}:away", visit.platform(), event.id);
         let placement = placement(event);
         tokio::spawn(async move {
-            if let Err(error) = notifier.turn_away(visit, placement, key).await {
-                tracing::warn!(%error, "a person could not be told");
-            }
+            told(notifier.turn_away(visit, placement, key).await);
         });
+    }
+}
+
+/// Logs that a person was not told. That nothing can be stored has been logged already.
+fn told(said: Result<Receipt, SubmitError>) {
+    if let Err(error) = said
+        && error != SubmitError::Store
+    {
+        tracing::warn!(%error, "a person could not be told");
     }
 }
 

@@ -45,7 +45,7 @@ pub use self::agents::{Agents, DEFAULT, InvalidAgents};
 use self::bell::Bell;
 pub use self::config::Config;
 use self::intake::Crowd;
-use self::session::Session;
+use self::session::{LetGo, Session};
 use crate::clock::Clock;
 use crate::model::PlatformKind;
 use crate::notifier::Notifier;
@@ -179,8 +179,15 @@ impl Bot {
             sessions.spawn(async move {
                 let _permit = permit;
                 let conversation = held.conversation.clone();
-                if let Err(error) = Session::run(inner, held, stop).await {
-                    tracing::warn!(%conversation, %error, "a conversation was let go of");
+                match Session::run(inner, held, stop).await {
+                    Ok(()) => {}
+                    // Whoever could not store what it says has logged that.
+                    Err(error @ LetGo::Unsaid) => {
+                        tracing::debug!(%conversation, %error, "a conversation was let go of");
+                    }
+                    Err(error) => {
+                        tracing::warn!(%conversation, %error, "a conversation was let go of");
+                    }
                 }
             });
         }

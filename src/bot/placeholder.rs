@@ -85,6 +85,8 @@ impl Session {
         let Some(posting) = view.posting.take() else { return Ok(()) };
         let receipt = match posting.await {
             Ok(Ok(receipt)) => receipt,
+            // That has been logged already.
+            Ok(Err(SubmitError::Store)) => return Ok(()),
             Ok(Err(error)) => {
                 tracing::warn!(conversation = self.conversation(), %error, "no placeholder");
                 return Ok(());

@@ -235,6 +235,7 @@ impl Inner {
         let epoch = claim.epoch;
         let settled = self.send(platform.as_ref(), claim).await;
         let delivery = &settled.delivery;
+        let mut last = None;
         // While the store is away the result waits, for as long as the lease keeps others from this lane.
         for pause in [0, 100, 400, 1_600, 3_200] {
             tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -254,9 +255,13 @@ impl Inner {
                     return false;
                 }
                 Err(error) => {
-                    tracing::error!(delivery = %id, error = %error, "the result could not be recorded");
+                    tracing::debug!(delivery = %id, error = %error, "the result could not be recorded yet");
+                    last = Some(error);
                 }
             }
+        }
+        if let Some(error) = last {
+            tracing::error!(delivery = %id, %error, "the result could not be recorded; the lease will run out");
         }
         false
     }

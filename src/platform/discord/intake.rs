@@ -135,9 +135,8 @@ impl Intake<'_> {
                 Ok(taken) => break Ok(taken),
                 Err(error) if !message => break Err(error),
                 Err(error) => {
-                    if failures == 0 {
-                        tracing::error!(%error, "what was heard on Discord waits");
-                    }
+                    // Whoever could not store it has said so.
+                    tracing::debug!(%error, failures, "what was heard on Discord waits");
                     self.ears.stands(waits.clone());
                     sleep(backoff(first_pause, longest_pause, failures, self.clock.jitter())).await;
                     failures = failures.saturating_add(1);

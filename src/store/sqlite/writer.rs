@@ -138,7 +138,8 @@ async fn commit_in_groups(
                 let text = group.iter().find_map(|job| job.refused());
                 let text = text.unwrap_or_else(|| error.to_string());
                 locked(&health).refused = Some(text.clone());
-                tracing::error!(error = %text, changes = group.len(), "nothing could be stored");
+                // Every caller is told, and says what that means.
+                tracing::debug!(error = %text, changes = group.len(), "a commit failed");
                 let mut group = group.drain(..);
                 // sqlx's errors cannot be copied: the first caller gets the error, the others its text.
                 if let Some(first) = group.next() {
