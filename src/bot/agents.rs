@@ -179,7 +179,14 @@ mod tests {
         let person = Person { id: "U1".to_owned(), name: None, outsider: false };
         let channel = channel.parse().unwrap();
         let visit = Visit { channel, thread: None, direct: false, person };
-        Event { id: "1".to_owned(), visit, what, respond: None, at: Timestamp(0) }
+        Event {
+            id: "1".to_owned(),
+            visit,
+            what,
+            respond: None,
+            at: Timestamp(0),
+            happened_at: None,
+        }
     }
 
     fn command(name: &str) -> Occurrence {

@@ -273,7 +273,7 @@ mod tests {
             addressed: true,
             files: Vec::new(),
         };
-        Event { id: message_id.to_owned(), visit, what, respond: None, at: NOW }
+        Event { id: message_id.to_owned(), visit, what, respond: None, at: NOW, happened_at: None }
     }
 
     fn input(person: &str, text: &str) -> Input {

@@ -180,4 +180,7 @@ pub struct Event {
     pub respond: Option<ResponseUrl>,
     /// When it arrived here.
     pub at: Timestamp,
+    /// When it happened, where the platform says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub happened_at: Option<Timestamp>,
 }

@@ -74,6 +74,25 @@ pub enum Standing {
     Stopped,
 }
 
+impl Standing {
+    /// The names of all states.
+    pub const NAMES: [&str; 6] =
+        ["starting", "standby", "connected", "retrying", "failed", "stopped"];
+
+    /// The name of the state.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Standby => "standby",
+            Self::Connected => "connected",
+            Self::Retrying { .. } => "retrying",
+            Self::Failed { .. } => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// Listening cannot go on until somebody changes something: a wrong token, a missing intent or scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -1,5 +1,6 @@
-//! What Herald says about itself: log lines on stderr. stdout belongs to MCP.
+//! What Herald says about itself: log lines on stderr, and metrics. stdout belongs to MCP.
 
+pub mod metrics;
 mod redact;
 
 use std::io::{IsTerminal, stderr};
@@ -7,6 +8,7 @@ use std::io::{IsTerminal, stderr};
 use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
+pub use metrics::Metrics;
 pub use redact::Redacting;
 
 /// What is logged when nobody says otherwise.

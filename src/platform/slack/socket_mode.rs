@@ -314,6 +314,7 @@ mod tests {
             what: Occurrence::Press { key: "k".to_owned(), message_id: None },
             respond: None,
             at: Timestamp(0),
+            happened_at: None,
         }
     }
 

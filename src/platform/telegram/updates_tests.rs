@@ -69,6 +69,7 @@ fn a_message_is_told_with_who_where_and_when() {
             },
             respond: None,
             at: AT,
+            happened_at: Some(Timestamp(1_790_000_000_000)),
         }
     );
     assert_eq!(heard.query, None);
