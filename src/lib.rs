@@ -92,7 +92,7 @@
 //!
 //! ```text
 //! clock  model            nouns, without I/O
-//! telemetry               the log
+//! telemetry               the log, metrics, traces
 //! policy                  allow-lists, access, Route
 //! render                  Markdown -> document -> parts
 //! guard                   mentions
@@ -103,7 +103,7 @@
 //! mcp                     tools, resources, prompts, transports, authentication
 //! a2a                     a client for agents, in two dialects; knows nothing of chat
 //! bot                     conversations, turns, approvals; who listens where
-//! server                  axum: /mcp /slack/events /healthz /readyz
+//! server                  axum: /mcp /slack/events /healthz /readyz; /metrics on a port of its own
 //! config                  the settings, composed from each module's own
 //! app                     the composition root: the only file that knows everyone
 //! cli  main               commands
@@ -111,6 +111,15 @@
 //! sandbox                 an embedded chat workspace; imports nothing of ours but clock:
 //!                         a world that shares code with what it judges flatters it
 //! ```
+//!
+//! # What it says about itself
+//!
+//! A fact is told where it becomes known, once: as a log line by whoever handles it, and as a count or a time in
+//! [`telemetry::Metrics`], which whoever has something to tell is given at its making. What is not counted but stands
+//! somewhere (the queue in the store, a listener's standing) is asked when somebody looks: [`server::Readiness`] for
+//! `/readyz`, [`server::Scrape`] for `/metrics`. Labels are closed lists or names from the configuration; channels,
+//! people and texts are in the log at most. A trace follows a message: its context is stored with the event, the turn
+//! and the delivery, because each may outlive the process that began it.
 //!
 //! # How to add a platform
 //!
