@@ -23,6 +23,7 @@ class Facts:
     services: list
     agents: set
     servers: set
+    version: str
 
 
 def gather(installs):
@@ -40,6 +41,7 @@ def gather(installs):
         services=[d for d in everything if d["kind"] == "Service"],
         agents={(d["metadata"]["namespace"], d["metadata"]["name"]) for d in everything if d["kind"] == "Agent"},
         servers={d["metadata"]["name"] for d in everything if d["kind"] in own},
+        version=re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(encoding="utf-8"), re.M).group(1),
     )
 
 

@@ -1,6 +1,8 @@
 """Mistakes that people make, planted one at a time into sound manifests; each has to be caught, and for the right reason."""
 
 import copy
+import tempfile
+from pathlib import Path
 
 import rendering
 import schemas
@@ -67,8 +69,9 @@ PLANTED = [
     ("base", "Deployment herald", f"{CONTAINER} volumeMounts 0 mountPath", "/tmp", "elsewhere than at /data"),
     ("base", "Deployment herald", f"{CONTAINER} volumeMounts", GONE, "has no volume at /data"),
     # image, command line, variables
-    ("base", "Deployment herald", f"{CONTAINER} image", "herald:latest", "is not herald:VERSION"),
-    ("bot", "Deployment herald-bot", f"{CONTAINER} image", "registry.example.com/herald:0.1.0", "is not herald:VERSION"),
+    ("base", "Deployment herald", f"{CONTAINER} image", "herald:latest", "is not herald:"),
+    ("bot", "Deployment herald-bot", f"{CONTAINER} image", "registry.example.com/herald:0.1.0", "is not herald:"),
+    ("base", "Deployment herald", f"{CONTAINER} image", "herald:0.0.9", "is not herald:"),
     ("bot", "Deployment herald-bot", f"{CONTAINER} args 0", "listen", "no command `listen`"),
     ("bot", "Deployment herald-bot", f"{CONTAINER} args 1", "--log-fromat", "no flag --log-fromat"),
     ("discovered", "Deployment herald", f"{CONTAINER} env 0 name", "HERALD_ALLOW_ANONYMUS", "reads no variable HERALD_ALLOW_ANONYMUS"),
@@ -90,6 +93,7 @@ PLANTED = [
     ("secrets/example", "Secret herald", "stringData SLACK_BOT_TOKEN", "xoxb-1", "SLACK_BOT_TOKEN is no placeholder"),
     ("secrets/example", "Secret herald", "stringData SLACK_TOKEN", "", "reads no variable SLACK_TOKEN"),
     ("secrets/vault", "ExternalSecret herald-bot", "spec data 0 secretKey", "TELEGRAM_TOKEN", "TELEGRAM_TOKEN is not in secrets/example"),
+    ("secrets/vault", "ExternalSecret herald", "spec target name", "heralds", "no such Secret in secrets/example"),
     ("base", "RemoteMCPServer herald", "spec headersFrom", GONE, "none comes from a Secret"),
     ("base", "RemoteMCPServer herald", "spec headersFrom 0 valueFrom key", "TOKEN", "key TOKEN of the Secret herald"),
     # what selects, refers to or calls what
@@ -107,6 +111,7 @@ PLANTED = [
     ("bot-slack-http", "Ingress herald-bot", "spec rules 0 http paths 0 path", "/", "only /slack/events needs to be"),
     ("bot-slack-http", "Ingress herald-bot", "spec tls", GONE, "without TLS"),
     ("bot", "NetworkPolicy herald-bot", "spec podSelector matchLabels app.kubernetes.io/component", "bots", "no NetworkPolicy selects it"),
+    ("bot", "NetworkPolicy herald-bot", "spec podSelector matchLabels app.kubernetes.io/component", "bots", "selects no Pod"),
     ("bot", "NetworkPolicy herald-bot", "spec policyTypes", ["Ingress"], "does not limit both directions"),
     ("bot", "NetworkPolicy herald-bot", "spec egress 1 to", GONE, "open to everybody"),
     ("bot", "NetworkPolicy herald-bot", "spec ingress 0 ports 0 port", "prometheus", "have no port prometheus"),
@@ -172,9 +177,16 @@ def planted(install, document, path, value):
 def elsewhere(schema):
     """Mistakes outside the rendered documents, and whether each is caught."""
     yield "a kubectl that is too old", raises(rendering.Unusable, lambda: rendering.require_kustomize("v4.5.7"))
-    yield "an unknown field in kustomization.yaml", raises(ValueError, lambda: rendering.render_text("resource: []\n"))
-    yield "a resource that is not there", raises(ValueError, lambda: rendering.render_text("resources: [gone.yaml]\n"))
-    yield "a file that does not say what it is for", any(rendering.opening_findings("file", "apiVersion: v1\n"))
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for mistake in ("resource: []", "resources: [gone.yaml]", "commonLabels: {app: herald}"):
+            (directory / "kustomization.yaml").write_text(f"{mistake}\n", encoding="utf-8")
+            yield f"{mistake} in kustomization.yaml", raises(ValueError, lambda: rendering.render(directory))
+        (directory / "kustomization.yaml").write_text("# Uses nothing.\n", encoding="utf-8")
+        (directory / "loose.yaml").write_text("apiVersion: v1\n", encoding="utf-8")
+        found = list(rendering.files_findings(directory))
+        yield "a file that does not say what it is for", any("does not open with a comment" in text for text in found)
+        yield "a file that nothing uses", any("no kustomization.yaml" in text for text in found)
     page = "```yaml\napiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {port: 1}\n```\n```yaml\nkind: Service\n```\n"
     yield "a field in a page's example", any("port" in text for text in schema.findings(next(rendering.documents_of(page))))
     yield "an example without apiVersion", any(schema.findings(list(rendering.documents_of(page))[1]))

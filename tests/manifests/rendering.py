@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,19 +48,10 @@ def require_kustomize(version):
 def render(directory):
     """The documents that Kustomize makes of a directory. Kustomize itself refuses unknown fields of kustomization.yaml."""
     made = subprocess.run(["kubectl", "kustomize", str(directory)], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        raise ValueError(f"{directory}: {made.stderr.strip()}")
     # A deprecated field is only warned about.
-    if "deprecated" in made.stderr:
+    if made.returncode != 0 or "Warning" in made.stderr:
         raise ValueError(f"{directory}: {made.stderr.strip()}")
     return parse(made.stdout)
-
-
-def render_text(kustomization):
-    """What Kustomize makes of a kustomization.yaml on its own."""
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory, "kustomization.yaml").write_text(kustomization, encoding="utf-8")
-        return render(directory)
 
 
 def installs():
@@ -83,22 +73,18 @@ def whole_files():
                 yield str(file.relative_to(ROOT)), parse(file.read_text(encoding="utf-8"))
 
 
-def files_findings():
+def files_findings(directory=MANIFESTS):
     """Every file opens with what it is for, and some kustomization.yaml uses it."""
     used = set()
-    for path in MANIFESTS.rglob("kustomization.yaml"):
+    for path in directory.rglob("kustomization.yaml"):
         text = path.read_text(encoding="utf-8")
         used.update((path.parent / word).resolve() for word in re.findall(r"[\w./-]+", text))
-    for path in sorted(MANIFESTS.rglob("*.y*ml")):
-        name = path.relative_to(ROOT)
-        yield from opening_findings(name, path.read_text(encoding="utf-8"))
+    for path in sorted(directory.rglob("*.y*ml")):
+        name = path.relative_to(directory)
+        if not re.match(r"# \S", path.read_text(encoding="utf-8")):
+            yield f"{name}: does not open with a comment that says what it is for"
         if path.name != "kustomization.yaml" and path.resolve() not in used:
             yield f"{name}: no kustomization.yaml beside it uses it"
-
-
-def opening_findings(name, text):
-    if not re.match(r"# \S", text):
-        yield f"{name}: does not open with a comment that says what it is for"
 
 
 def documents_of(markdown):
