@@ -34,6 +34,11 @@ class Pod:
     def arguments(self):
         return self.spec["containers"][0].get("args", [])
 
+    @property
+    def listens(self):
+        """Whether people talk to agents through it."""
+        return "bot" in self.arguments or "--with-bot" in self.arguments
+
 
 def pods(install):
     """The Pods of an install, also those that kmcp will make."""
@@ -124,8 +129,7 @@ def life(pod, install, _facts):
     pauses = "sleep" in container.get("lifecycle", {}).get("preStop", {})
     if pod.kind == "Deployment" and several != pauses:
         yield "preStop.sleep goes with more than one replica, and with nothing else"
-    listens = "bot" in pod.arguments or "--with-bot" in pod.arguments
-    if listens and (pod.workload.get("strategy") != {"type": "Recreate"} or several):
+    if pod.listens and (pod.workload.get("strategy") != {"type": "Recreate"} or several):
         yield "a bot is one replica with the strategy Recreate"
 
 

@@ -5,6 +5,12 @@ from urllib.parse import urlsplit
 
 from pods import SECRET_NAME, TOKEN, pods, selects
 
+# What the whole address space holds besides the internet: private networks, the nodes' own metadata.
+INSIDE = {
+    "0.0.0.0/0": {"10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"},
+    "::/0": {"fc00::/7", "fe80::/10"},
+}
+
 
 def findings(install, facts):
     for rule in (workloads, services, ingresses, networks, secrets, servers, agents, monitors):
@@ -65,8 +71,12 @@ def networks(install, _facts):
     everything = list(pods(install))
     policies = install.of("NetworkPolicy")
     for pod in everything:
-        if not any(selects(policy["spec"]["podSelector"], pod.labels) for policy in policies):
+        chosen = [policy["spec"] for policy in policies if selects(policy["spec"]["podSelector"], pod.labels)]
+        if not chosen:
             yield f"{pod.where}: no NetworkPolicy selects it"
+        reached = {port["port"] for spec in chosen for rule in spec.get("egress", []) for port in rule.get("ports", [])}
+        for port in sorted({53, 443, 8083 if pod.listens else 53} - reached):
+            yield f"{pod.where}: its NetworkPolicy lets it reach nobody on port {port}"
     for policy in policies:
         where, spec = f"NetworkPolicy {policy['metadata']['name']}", policy["spec"]
         chosen = [pod for pod in everything if selects(spec["podSelector"], pod.labels)]
@@ -78,6 +88,9 @@ def networks(install, _facts):
             for rule in spec.get(direction, []):
                 if not rule.get(peers) or not rule.get("ports"):
                     yield f"{where}: a rule under {direction} is open to everybody or on every port"
+                for block in (peer["ipBlock"] for peer in rule.get(peers, []) if "ipBlock" in peer):
+                    if not INSIDE.get(block["cidr"], set()) <= set(block.get("except", [])):
+                        yield f"{where}: {block['cidr']} is not the internet alone"
         for port in (port["port"] for rule in spec.get("ingress", []) for port in rule.get("ports", [])):
             if isinstance(port, str) and any(port not in ports_of(pod) for pod in chosen):
                 yield f"{where}: its Pods have no port {port}"
