@@ -112,6 +112,7 @@ PLANTED = [
     ("bot-slack-http", "Ingress herald-bot", "spec tls", GONE, "without TLS"),
     ("bot", "NetworkPolicy herald-bot", "spec podSelector matchLabels app.kubernetes.io/component", "bots", "no NetworkPolicy selects it"),
     ("bot", "NetworkPolicy herald-bot", "spec podSelector matchLabels app.kubernetes.io/component", "bots", "selects no Pod"),
+    ("bot", "NetworkPolicy herald-bot", "metadata namespace", "default", "is not in the namespace kagent"),
     ("bot", "NetworkPolicy herald-bot", "spec policyTypes", ["Ingress"], "does not limit both directions"),
     ("bot", "NetworkPolicy herald-bot", "spec egress 1 ports 0 port", 8443, "reach nobody on port 443"),
     ("bot", "NetworkPolicy herald-bot", "spec egress 2", GONE, "reach nobody on port 8083"),
@@ -129,6 +130,15 @@ MONITOR = {
     "metadata": {"name": "herald", "namespace": "kagent"},
     "spec": {"selector": {"matchLabels": {"app.kubernetes.io/name": "herald"}}, "endpoints": [{"port": "metric"}]},
 }
+SCHEDULE = {
+    "apiVersion": "batch/v1",
+    "kind": "CronJob",
+    "metadata": {"name": "x"},
+    "spec": {
+        "schedule": "@daily",
+        "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}}}},
+    },
+}
 BUDGET = {
     "apiVersion": "policy/v1",
     "kind": "PodDisruptionBudget",
@@ -138,6 +148,7 @@ BUDGET = {
 # A document too many, and what the finding has to say.
 ADDED = [
     ("base", MONITOR, "no Service has the port metric"),
+    ("base", SCHEDULE, "do not look into this kind"),
     ("base", BUDGET, "PodDisruptionBudget goes with more than one"),
     ("base", {**MONITOR, "spec": {**MONITOR["spec"], "endpoint": []}}, "'endpoint' was unexpected"),
     ("base", {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}, "stringData": {}}, "secrets/example alone"),

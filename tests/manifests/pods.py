@@ -17,7 +17,6 @@ class Pod:
 
     kind: str
     name: str
-    namespace: str
     labels: dict
     spec: dict
     workload: dict
@@ -43,11 +42,11 @@ class Pod:
 def pods(install):
     """The Pods of an install, also those that kmcp will make."""
     for document in install.of("Deployment", "StatefulSet", "DaemonSet", "Job"):
-        template, metadata = document["spec"]["template"], document["metadata"]
+        template = document["spec"]["template"]
         labels = template["metadata"].get("labels", {})
-        yield Pod(document["kind"], metadata["name"], metadata["namespace"], labels, template["spec"], document["spec"])
+        yield Pod(document["kind"], document["metadata"]["name"], labels, template["spec"], document["spec"])
     for document in install.of("MCPServer"):
-        yield from of_kmcp(document)
+        yield of_kmcp(document)
 
 
 def of_kmcp(document):
@@ -63,10 +62,12 @@ def of_kmcp(document):
     if document["spec"]["transportType"] == "stdio":
         spec["initContainers"] = [{"name": "copy-binary", **deployment.get("initContainer", {})}]
     labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/instance": name, "app.kubernetes.io/managed-by": "kmcp"}
-    yield Pod("MCPServer", name, document["metadata"]["namespace"], labels, spec, {"replicas": deployment.get("replicas", 1)})
+    return Pod("MCPServer", name, labels, spec, {"replicas": deployment.get("replicas", 1)})
 
 
 def findings(install, facts):
+    for document in install.of("Pod", "ReplicaSet", "ReplicationController", "CronJob"):
+        yield f"{document['kind']} {document['metadata']['name']}: these rules do not look into this kind"
     for pod in pods(install):
         for rule in (hardening, service_account, life, storage, images, command_line, environment):
             yield from (f"{pod.where}: {text}" for text in rule(pod, install, facts))

@@ -13,8 +13,17 @@ INSIDE = {
 
 
 def findings(install, facts):
-    for rule in (workloads, services, ingresses, networks, secrets, servers, agents, monitors):
+    for rule in (namespaces, workloads, services, ingresses, networks, secrets, servers, agents, monitors):
         yield from rule(install, facts)
+
+
+def namespaces(install, _facts):
+    """What works together is in one namespace, and each file says in which, so that it can be applied alone."""
+    together = install.of("Deployment", "Job", "MCPServer", "Service", "ServiceAccount", "ConfigMap", "PersistentVolumeClaim")
+    together += install.of("NetworkPolicy", "PodDisruptionBudget", "Ingress", "Secret", "ExternalSecret", "RemoteMCPServer", "Agent")
+    for document in together:
+        if document["metadata"].get("namespace") != "kagent":
+            yield f"{document['kind']} {document['metadata']['name']}: is not in the namespace kagent"
 
 
 def ports_of(pod):
