@@ -19,8 +19,10 @@ def findings(install, facts):
 
 def namespaces(install, _facts):
     """What works together is in one namespace, and each file says in which, so that it can be applied alone."""
-    together = install.of("Deployment", "Job", "MCPServer", "Service", "ServiceAccount", "ConfigMap", "PersistentVolumeClaim")
+    together = install.of("Deployment", "Job", "MCPServer", "Service", "ServiceAccount", "PersistentVolumeClaim")
     together += install.of("NetworkPolicy", "PodDisruptionBudget", "Ingress", "Secret", "ExternalSecret", "RemoteMCPServer", "Agent")
+    # One that no Pod reads, such as a dashboard, may be elsewhere.
+    together += install.of("ConfigMap") if any(pods(install)) else []
     for document in together:
         if document["metadata"].get("namespace") != "kagent":
             yield f"{document['kind']} {document['metadata']['name']}: is not in the namespace kagent"
