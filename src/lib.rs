@@ -22,6 +22,7 @@
 //! | [event](model::Event) | what a platform told: somebody wrote, used a command, pressed a button |
 //! | [visit](model::Visit) | who spoke where: what a reply follows |
 //! | [listener](platform::listener::Listener) | takes a platform's events; [inbox](platform::listener::Inbox): stores them before they are acknowledged |
+//! | [finding](platform::finding::Finding) | what `herald check` finds out about one thing, and the fix |
 //! | conversation | one thread or direct chat, bound to one context of one agent; held by one process at a time |
 //! | turn | one request to the agent, and its answer; one at a time in a conversation |
 //! | pause | a turn that waits for a person: an approval, questions, a reply |

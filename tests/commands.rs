@@ -59,11 +59,11 @@ async fn check_is_content_with_the_sandbox_and_finds_what_is_wrong() {
     let rows: Value = serde_json::from_slice(&wrong.stdout).unwrap();
     let failing = |what: &str| {
         let row = rows.as_array().unwrap().iter().find(|row| row["what"] == what).unwrap();
-        (row["ok"] == false).then(|| row["detail"].as_str().unwrap().to_owned())
+        (row["ok"] == false).then(|| format!("{}: {}", row["detail"], row["fix"]))
     };
     assert!(failing("Slack token").unwrap().contains("SLACK_BOT_TOKEN"));
     let unnamed = failing("discord:100000000000000099").unwrap();
-    assert!(unnamed.starts_with(char::is_alphabetic), "{unnamed}");
+    assert!(unnamed.starts_with("\"Discord knows no such channel"), "{unnamed}");
     assert!(failing("Telegram token").is_none());
 }
 
@@ -71,7 +71,7 @@ async fn check_is_content_with_the_sandbox_and_finds_what_is_wrong() {
 async fn check_says_whether_each_platform_would_be_heard_and_the_agent_asked() {
     let workspace = Workspace::open().await;
     type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<bool>, &'a str);
-    let cases: [Case<'_>; 10] = [
+    let cases: [Case<'_>; 11] = [
         (&[], "Slack listener", Some(true), "Socket Mode"),
         (&[], "Discord listener", Some(true), "intent is on"),
         (&[], "Telegram listener", Some(true), "long polling"),
@@ -84,7 +84,9 @@ async fn check_says_whether_each_platform_would_be_heard_and_the_agent_asked() {
             Some(true),
             "/slack/events",
         ),
-        (&[("DISCORD_BOT_TOKEN", "wrong")], "Discord listener", Some(false), "DISCORD_BOT_TOKEN"),
+        (&[("DISCORD_BOT_TOKEN", "wrong")], "Discord token", Some(false), "DISCORD_BOT_TOKEN"),
+        // One thing to fix is told once.
+        (&[("DISCORD_BOT_TOKEN", "wrong")], "Discord listener", None, ""),
         (
             &[("KAGENT_A2A_URL", "http://127.0.0.1:1/agent/")],
             "agent default",
@@ -99,8 +101,8 @@ async fn check_says_whether_each_platform_would_be_heard_and_the_agent_asked() {
         let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
         let row = rows.as_array().unwrap().iter().find(|row| row["what"] == what);
         assert_eq!(row.and_then(|row| row["ok"].as_bool()), ok, "{extra:?}: {rows}");
-        let detail = row.map_or("", |row| row["detail"].as_str().unwrap());
-        assert!(detail.contains(words), "{what}: {detail}");
+        let told = row.map_or_else(String::new, |row| format!("{}: {}", row["detail"], row["fix"]));
+        assert!(told.contains(words), "{what}: {told}");
         let failed = rows.as_array().unwrap().iter().any(|row| row["ok"] == false);
         assert_eq!(output.status.code(), Some(i32::from(failed)), "{rows}");
     }

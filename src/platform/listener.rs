@@ -141,10 +141,16 @@ pub trait Listener: Send + Sync + 'static {
     /// Whether the platform allows one listener per bot only: then one process is elected.
     fn exclusive(&self) -> bool;
 
-    /// What would keep it from listening right now, found out without listening: `herald check` shows it.
+    /// Whether it listens with a token of its own, beside the bot's.
+    fn has_own_token(&self) -> bool {
+        false
+    }
+
+    /// What would keep it from listening right now, found out without listening: `herald check` shows it. After the first
+    /// colon stands what would be better.
     ///
     /// # Errors
-    /// When it would not hear the platform; the sentence says why, and what to change.
+    /// When it would not hear the platform; the sentence says why and, after the first colon, what to change.
     async fn check(&self) -> Result<String, Fatal> {
         Ok("there is nothing to check".to_owned())
     }
