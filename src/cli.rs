@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod healthcheck;
 mod outbox;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -108,6 +109,18 @@ enum Command {
         #[arg(long)]
         no_bot: bool,
     },
+    /// Ask the Herald that runs beside this process whether it is alive: for exec probes; exit 1 if it is not
+    ///
+    /// In the image `serve` and `bot` listen on one port. Elsewhere a `herald bot` is asked with --listen 127.0.0.1:3001,
+    /// unless HERALD_LISTEN says where it is.
+    Healthcheck {
+        /// The address it listens on; 0.0.0.0 is asked on loopback [env: HERALD_LISTEN] [default: 127.0.0.1:3000]
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+        /// Ask whether it can do its work (/readyz), not only whether it answers (/healthz)
+        #[arg(long)]
+        ready: bool,
+    },
     /// Check tokens, scopes, channels, listeners, agents, the store and the clock; exit 1 if anything fails
     ///
     /// Says what is wrong and the fix for it. Ends within 30 s, binds no port, sends nothing and takes nothing away from a
@@ -189,6 +202,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         show::json(&Config::schema())?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Healthcheck { listen, ready } = command {
+        return healthcheck::run(listen, ready, file.as_deref()).await;
+    }
     let env = |name: &str| std::env::var(name).ok();
     #[cfg(feature = "sandbox")]
     if let Command::Sandbox { listen, no_bot } = command {
@@ -244,7 +260,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         #[cfg(feature = "sandbox")]
         Command::Sandbox { .. } => Ok(ExitCode::SUCCESS),
-        Command::Schema => Ok(ExitCode::SUCCESS),
+        Command::Schema | Command::Healthcheck { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 
