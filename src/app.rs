@@ -1,19 +1,25 @@
-//! The composition root: the only file that knows everyone.
+//! The composition root: the only place that knows everyone.
+
+mod ready;
+mod scrape;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::StatusCode;
 use anyhow::Context;
-use async_trait::async_trait;
 use axum::Router;
+use axum::middleware::map_response;
+use axum::response::Response;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::ready::Ready;
+use self::scrape::Scraped;
 use crate::bot::listening::Listening;
 use crate::bot::{self, Agents, Bot};
 use crate::clock::Clock;
@@ -23,11 +29,12 @@ use crate::mcp::{self, Herald, InFlight};
 use crate::model::{ClientName, PlatformKind};
 use crate::notifier::{self, Notifier};
 use crate::platform::http::{self, HttpClient};
-use crate::platform::listener::{Inbox, Standing};
+use crate::platform::listener::Inbox;
 use crate::platform::{self, Platform, slack};
-use crate::server::{self, Check, Readiness};
+use crate::server;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Leases, Outbox};
+use crate::telemetry::Metrics;
 
 /// How long a caller waits for its delivery: kagent cuts a call at 30 s, and Herald promises 20 s.
 pub const WAIT: Duration = Duration::from_secs(18);
@@ -81,6 +88,8 @@ pub struct App {
     outbox: Arc<dyn Outbox>,
     platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
     bot: Option<Inbound>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
     serves: Serves,
     config: Config,
     stop: CancellationToken,
@@ -135,6 +144,8 @@ impl App {
                 tracing::warn!(platform = %kind, "no channel is allowed, so nothing can be posted");
             }
         }
+        let kinds: Vec<_> = platforms.keys().copied().collect();
+        let metrics = Metrics::new(&kinds);
         let store = open_store(mode.data_dir.as_deref()).await?;
         let outbox: Arc<dyn Outbox> = Arc::<Sqlite>::clone(&store);
         let process = Uuid::now_v7().to_string();
@@ -143,6 +154,7 @@ impl App {
             platforms.clone(),
             Arc::clone(&policy),
             Arc::clone(&clock),
+            metrics.clone(),
             delivery::Settings {
                 process: process.clone(),
                 own_only: mode.own_only,
@@ -165,6 +177,7 @@ impl App {
             Arc::clone(&outbox),
             worker.clone(),
             Arc::clone(&clock),
+            metrics.clone(),
             settings,
         ));
         let bot = if mode.serves.bot() {
@@ -179,15 +192,16 @@ impl App {
                 platforms: platforms.clone(),
                 policy,
                 clock: Arc::clone(&clock),
+                metrics: metrics.clone(),
                 process: process.clone(),
                 settings: config.bot.clone(),
             };
-            Some(Inbound::new(&config, Bot::new(parts), &store, &http, &process, &clock)?)
+            Some(Inbound::new(&config, Bot::new(parts), &store, &http, &process, &clock, &metrics)?)
         } else {
             None
         };
         let serves = mode.serves;
-        Ok(Self { notifier, worker, outbox, platforms, bot, serves, config, stop })
+        Ok(Self { notifier, worker, outbox, platforms, bot, clock, metrics, serves, config, stop })
     }
 
     /// What the commands and the MCP server call.
@@ -215,12 +229,24 @@ impl App {
     /// When the listener breaks or a setting of the transport is wrong.
     pub async fn serve(self, listener: TcpListener, extra: Router) -> anyhow::Result<()> {
         let address = listener.local_addr().context("the listening address")?;
+        // Bound before anything is done: who watches shall see all of it.
+        let scrapes = match self.config.metrics_listen {
+            Some(address) => Some(scrape::bind(address).await?),
+            None => None,
+        };
         let in_flight = InFlight::default();
         let mut routes = extra;
         if self.serves.mcp() {
-            let herald = Herald::new(Arc::clone(&self.notifier));
+            let herald = Herald::new(Arc::clone(&self.notifier), self.metrics.clone());
             let mcp = mcp::http(herald, &self.config.mcp, address, &in_flight);
-            routes = routes.merge(mcp.map_err(anyhow::Error::msg)?);
+            let metrics = self.metrics.clone();
+            let count = move |answer: Response| {
+                if answer.status() == StatusCode::UNAUTHORIZED {
+                    metrics.unauthorized();
+                }
+                std::future::ready(answer)
+            };
+            routes = routes.merge(mcp.map_err(anyhow::Error::msg)?.layer(map_response(count)));
         }
         let worker = self.start();
         let (mut talks, mut standings) = (JoinSet::new(), Vec::new());
@@ -235,6 +261,18 @@ impl App {
                 talks.spawn(async move { listening.run(stop).await });
             }
         }
+        let watching = CancellationToken::new();
+        let watched = watching.clone().drop_guard();
+        if let Some(scrapes) = scrapes {
+            let scraped = Scraped {
+                metrics: self.metrics.clone(),
+                outbox: Arc::clone(&self.outbox),
+                platforms: self.platforms.keys().copied().collect(),
+                standings: standings.clone(),
+                clock: Arc::clone(&self.clock),
+            };
+            tokio::spawn(server::serve_metrics(scrapes, Arc::new(scraped), watching));
+        }
         let readiness = Arc::new(Ready { outbox: Arc::clone(&self.outbox), standings });
         let routes = server::router(routes, readiness, self.stop.clone());
         let served = server::serve(listener, routes, in_flight, self.stop).await;
@@ -246,6 +284,7 @@ impl App {
             );
         }
         worker.finish(PATIENCE).await;
+        drop(watched);
         Ok(served?)
     }
 
@@ -254,7 +293,7 @@ impl App {
     /// # Errors
     /// When the client does not speak MCP.
     pub async fn stdio(self) -> anyhow::Result<()> {
-        let herald = Herald::new(Arc::clone(&self.notifier));
+        let herald = Herald::new(Arc::clone(&self.notifier), self.metrics.clone());
         let worker = self.start();
         let served = mcp::serve_stdio(herald, mcp::stdio_pipes(), self.stop).await;
         worker.finish(GOODBYE).await;
@@ -304,6 +343,7 @@ impl Inbound {
         http: &HttpClient,
         process: &str,
         clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
     ) -> anyhow::Result<Self> {
         let inbox: Arc<dyn Inbox> = Arc::new(bot.clone());
         let listeners =
@@ -315,7 +355,8 @@ impl Inbound {
         }
         let listening = listeners.into_iter().map(|listener| {
             let leases: Arc<dyn Leases> = Arc::<Sqlite>::clone(store);
-            Listening::new(listener, leases, Arc::clone(&inbox), process, Arc::clone(clock))
+            let (inbox, clock) = (Arc::clone(&inbox), Arc::clone(clock));
+            Listening::new(listener, leases, inbox, process, clock, metrics.clone())
         });
         Ok(Self { listening: listening.collect(), bot, events })
     }
@@ -325,44 +366,3 @@ const NO_AGENT: &str = "the bot needs an agent to talk to: give its URL, such as
                         http://kagent-controller.kagent:8083/api/a2a/kagent/my-agent/";
 const NO_LISTENER: &str = "the bot has nothing to listen with: set SLACK_APP_TOKEN (Socket Mode) or SLACK_SIGNING_SECRET \
                            (HTTP) beside SLACK_BOT_TOKEN, DISCORD_BOT_TOKEN, or TELEGRAM_BOT_TOKEN";
-
-/// Ready means: what is accepted can be stored. A platform that is down changes nothing about that; only if every
-/// listener has failed for good there is nothing left to be ready for.
-struct Ready {
-    outbox: Arc<dyn Outbox>,
-    standings: Vec<(PlatformKind, watch::Receiver<Standing>)>,
-}
-
-#[async_trait]
-impl Readiness for Ready {
-    async fn checks(&self) -> BTreeMap<&'static str, Check> {
-        let error = self.outbox.check_writable().await.err();
-        let store =
-            Check { ok: error.is_none(), required: true, detail: error.map(|e| e.to_string()) };
-        let standings: Vec<_> = self
-            .standings
-            .iter()
-            .map(|(kind, standing)| (kind, standing.borrow().clone()))
-            .collect();
-        let deaf =
-            standings.iter().all(|(_, standing)| matches!(standing, Standing::Failed { .. }));
-        let listeners = standings.into_iter().map(|(kind, standing)| {
-            let ok = matches!(standing, Standing::Connected | Standing::Standby);
-            let name = match kind {
-                PlatformKind::Slack => "slack_listener",
-                PlatformKind::Discord => "discord_listener",
-                PlatformKind::Telegram => "telegram_listener",
-            };
-            let detail = match standing {
-                Standing::Starting => "starting".to_owned(),
-                Standing::Standby => "another process listens".to_owned(),
-                Standing::Connected => "connected".to_owned(),
-                Standing::Retrying { why } => format!("trying again: {why}"),
-                Standing::Failed { why } => format!("failed: {why}"),
-                Standing::Stopped => "stopped".to_owned(),
-            };
-            (name, Check { ok, required: deaf, detail: Some(detail) })
-        });
-        listeners.chain([("store", store)]).collect()
-    }
-}

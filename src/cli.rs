@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod healthcheck;
 mod outbox;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -109,7 +110,23 @@ enum Command {
         #[arg(long)]
         no_bot: bool,
     },
-    /// Check tokens, scopes, channels, listeners, agents and the store; exit 1 if anything fails
+    /// Ask the Herald that runs beside this process whether it is alive: for exec probes; exit 1 if it is not
+    ///
+    /// In the image `serve` and `bot` listen on one port. Elsewhere a `herald bot` is asked with --listen 127.0.0.1:3001,
+    /// unless HERALD_LISTEN says where it is.
+    Healthcheck {
+        /// The address it listens on; 0.0.0.0 is asked on loopback [env: HERALD_LISTEN] [default: 127.0.0.1:3000]
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+        /// Ask whether it can do its work (/readyz), not only whether it answers (/healthz)
+        #[arg(long)]
+        ready: bool,
+    },
+    /// Check tokens, scopes, channels, listeners, agents, the store and the clock; exit 1 if anything fails
+    ///
+    /// Says what is wrong and the fix for it. Ends within 30 s, binds no port, sends nothing and takes nothing away from a
+    /// Herald that runs, so that it can be an init container or a Job. `-o json` prints a list of `{what, ok, detail, fix}`;
+    /// `fix` is there where something is wrong or could be better.
     Check {
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
@@ -187,6 +204,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         show::json(&Config::schema())?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Healthcheck { listen, ready } = command {
+        return healthcheck::run(listen, ready, file.as_deref()).await;
+    }
     let env = |name: &str| std::env::var(name).ok();
     #[cfg(feature = "sandbox")]
     if let Command::Sandbox { listen, no_bot } = command {
@@ -242,7 +262,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         #[cfg(feature = "sandbox")]
         Command::Sandbox { .. } => Ok(ExitCode::SUCCESS),
-        Command::Schema => Ok(ExitCode::SUCCESS),
+        Command::Schema | Command::Healthcheck { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Config {
     /// Where `serve` listens (default: `127.0.0.1:3000`), and `bot` (default: `127.0.0.1:3001`).
     #[schemars(with = "Option<String>")]
     pub listen: Option<SocketAddr>,
+    /// Where Prometheus finds `/metrics`, such as `0.0.0.0:9090`. Default: nowhere. It asks for no token.
+    #[schemars(with = "Option<String>")]
+    pub metrics_listen: Option<SocketAddr>,
     /// Where messages and conversations are stored. Default: `$XDG_STATE_HOME/herald` for `serve` and `bot`; memory for
     /// the others.
     pub data_dir: Option<PathBuf>,

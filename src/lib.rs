@@ -22,6 +22,7 @@
 //! | [event](model::Event) | what a platform told: somebody wrote, used a command, pressed a button |
 //! | [visit](model::Visit) | who spoke where: what a reply follows |
 //! | [listener](platform::listener::Listener) | takes a platform's events; [inbox](platform::listener::Inbox): stores them before they are acknowledged |
+//! | [finding](platform::finding::Finding) | what `herald check` finds out about one thing, and the fix |
 //! | conversation | one thread or direct chat, bound to one context of one agent; held by one process at a time |
 //! | turn | one request to the agent, and its answer; one at a time in a conversation |
 //! | pause | a turn that waits for a person: an approval, questions, a reply |
@@ -92,7 +93,7 @@
 //!
 //! ```text
 //! clock  model            nouns, without I/O
-//! telemetry               the log; traces: spans (all of them in one file), the exporter
+//! telemetry               the log; metrics; traces: spans (all of them in one file), the exporter
 //! policy                  allow-lists, access, Route
 //! render                  Markdown -> document -> parts
 //! guard                   mentions
@@ -103,7 +104,7 @@
 //! mcp                     tools, resources, prompts, transports, authentication
 //! a2a                     a client for agents, in two dialects; knows nothing of chat
 //! bot                     conversations, turns, approvals; who listens where
-//! server                  axum: /mcp /slack/events /healthz /readyz
+//! server                  axum: /mcp /slack/events /healthz /readyz; /metrics on a port of its own
 //! config                  the settings, composed from each module's own
 //! app                     the composition root: the only file that knows everyone
 //! cli  main               commands
@@ -111,6 +112,15 @@
 //! sandbox                 an embedded chat workspace; imports nothing of ours but clock:
 //!                         a world that shares code with what it judges flatters it
 //! ```
+//!
+//! # What it says about itself
+//!
+//! A fact is told where it becomes known, once: as a log line by whoever handles it, and as a count or a time in
+//! [`telemetry::Metrics`], which whoever has something to tell is given at its making. What is not counted but stands
+//! somewhere (the queue in the store, a listener's standing) is asked when somebody looks: [`server::Readiness`] for
+//! `/readyz`, [`server::Scrape`] for `/metrics`. Labels are closed lists or names from the configuration; channels,
+//! people and texts are in the log at most. A trace follows a message: its context is stored with the event, the turn
+//! and the delivery, because each may outlive the process that began it.
 //!
 //! # How to add a platform
 //!

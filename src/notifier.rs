@@ -29,6 +29,8 @@ use crate::platform::Platform;
 use crate::policy::{AllowList, Denied, Policy, Route};
 use crate::render::{self, RenderError};
 use crate::store::{Enqueued, NewDelivery, Outbox, StoreError};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Gate, Redaction};
 use crate::telemetry::trace;
 
 /// How often a waiting caller looks for another process's result.
@@ -106,6 +108,7 @@ pub struct Notifier {
     outbox: Arc<dyn Outbox>,
     worker: Worker,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
     directory: Directory,
     settings: Settings,
 }
@@ -119,10 +122,11 @@ impl Notifier {
         outbox: Arc<dyn Outbox>,
         worker: Worker,
         clock: Arc<dyn Clock>,
+        metrics: Metrics,
         settings: Settings,
     ) -> Self {
         let directory = Directory::new(Arc::clone(&clock));
-        Self { platforms, policy, outbox, worker, clock, directory, settings }
+        Self { platforms, policy, outbox, worker, clock, metrics, directory, settings }
     }
 
     /// The configured platforms, in their order.
@@ -161,7 +165,12 @@ impl Notifier {
     ) -> Result<Receipt, SubmitError> {
         let give_up = Instant::now() + self.settings.wait;
         let platform = self.platform(submission.platform)?;
-        let (route, placement) = self.destination(client, platform, &submission).await?;
+        let destination = self.destination(client, platform, &submission).await;
+        let (route, placement) = destination.inspect_err(|error| {
+            if matches!(error, SubmitError::Denied(_)) {
+                self.metrics.denied(submission.platform, Gate::Submit);
+            }
+        })?;
         let channel = route.channel().clone();
         platform.check(&placement).map_err(SubmitError::Argument)?;
         let (parts, warnings) = rendered(platform.as_ref(), &submission.text)?;
@@ -206,7 +215,9 @@ impl Notifier {
                 sent.state.as_str()
             )));
         }
-        self.policy.authorize(client, &sent.channel)?;
+        self.policy.authorize(client, &sent.channel).inspect_err(|_| {
+            self.metrics.denied(sent.channel.platform(), Gate::Submit);
+        })?;
         let platform = self.platform(sent.channel.platform())?;
         let (parts, warnings) = rendered(platform.as_ref(), text)?;
         if parts.len() > sent.messages.len() {
@@ -320,12 +331,24 @@ impl Notifier {
             Enqueued::Retried(earlier) => (*earlier, false),
             Enqueued::Repeated(earlier) => (*earlier, true),
         };
+        self.count(&delivery, deduplicated);
         if watch.id() != delivery.id {
             watch = self.worker.waiters().watch(delivery.id);
         }
         self.worker.wake();
         let delivery = self.wait(watch, delivery, give_up).await;
         Ok(delivery.receipt(self.clock.now(), deduplicated))
+    }
+
+    fn count(&self, delivery: &Delivery, deduplicated: bool) {
+        let platform = delivery.channel.platform();
+        if deduplicated {
+            return self.metrics.deduplicated(platform);
+        }
+        self.metrics.accepted(platform, delivery.client.as_str() == BOT);
+        for _ in &delivery.warnings {
+            self.metrics.redacted(platform, Redaction::Mention);
+        }
     }
 
     /// Waits until the delivery has come to its end, or is known to take longer than a caller waits.

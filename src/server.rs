@@ -1,4 +1,4 @@
-//! The HTTP server: `/mcp`, `/healthz`, `/readyz`, and an orderly end.
+//! The HTTP server: `/mcp`, `/healthz`, `/readyz`, and an orderly end; `/metrics` on a port of its own.
 
 mod connections;
 
@@ -12,13 +12,14 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::connections::Limits;
 use crate::mcp::InFlight;
+use crate::telemetry::metrics::MEDIA_TYPE;
 
 /// How long requests under way may take to end after a stop. A tool call takes at most 20 s.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -84,6 +85,25 @@ async fn ready(State(probes): State<Arc<Probes>>) -> Response {
     };
     let code = if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(Report { status, checks })).into_response()
+}
+
+/// What `/metrics` asks.
+#[async_trait]
+pub trait Scrape: Send + Sync + 'static {
+    /// Everything there is to know now, of the media type [`MEDIA_TYPE`].
+    async fn scrape(&self) -> String;
+}
+
+/// Serves `/metrics`, and nothing else, until `stop`.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    scrape: Arc<dyn Scrape>,
+    stop: CancellationToken,
+) {
+    let answer = || async move { ([(header::CONTENT_TYPE, MEDIA_TYPE)], scrape.scrape().await) };
+    let routes = Router::new().route("/metrics", get(answer));
+    let limits = Limits { connections: 16, ..Limits::default() };
+    connections::serve(listener, routes, limits, stop).await;
 }
 
 /// Serves until `stop`: then no new connection is accepted, requests under way may end (25 s), and only what is left

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::{SLACK, Workspace, free_port, herald};
+use crate::world::{SLACK, Workspace, free_port, herald, until};
 
 async fn run(workspace: &Workspace, extra: &[(&str, &str)], arguments: &[&str]) -> Output {
     let mut env = workspace.env();
@@ -59,11 +59,11 @@ async fn check_is_content_with_the_sandbox_and_finds_what_is_wrong() {
     let rows: Value = serde_json::from_slice(&wrong.stdout).unwrap();
     let failing = |what: &str| {
         let row = rows.as_array().unwrap().iter().find(|row| row["what"] == what).unwrap();
-        (row["ok"] == false).then(|| row["detail"].as_str().unwrap().to_owned())
+        (row["ok"] == false).then(|| format!("{}: {}", row["detail"], row["fix"]))
     };
     assert!(failing("Slack token").unwrap().contains("SLACK_BOT_TOKEN"));
     let unnamed = failing("discord:100000000000000099").unwrap();
-    assert!(unnamed.starts_with(char::is_alphabetic), "{unnamed}");
+    assert!(unnamed.starts_with("\"Discord knows no such channel"), "{unnamed}");
     assert!(failing("Telegram token").is_none());
 }
 
@@ -71,7 +71,7 @@ async fn check_is_content_with_the_sandbox_and_finds_what_is_wrong() {
 async fn check_says_whether_each_platform_would_be_heard_and_the_agent_asked() {
     let workspace = Workspace::open().await;
     type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<bool>, &'a str);
-    let cases: [Case<'_>; 10] = [
+    let cases: [Case<'_>; 11] = [
         (&[], "Slack listener", Some(true), "Socket Mode"),
         (&[], "Discord listener", Some(true), "intent is on"),
         (&[], "Telegram listener", Some(true), "long polling"),
@@ -84,7 +84,9 @@ async fn check_says_whether_each_platform_would_be_heard_and_the_agent_asked() {
             Some(true),
             "/slack/events",
         ),
-        (&[("DISCORD_BOT_TOKEN", "wrong")], "Discord listener", Some(false), "DISCORD_BOT_TOKEN"),
+        (&[("DISCORD_BOT_TOKEN", "wrong")], "Discord token", Some(false), "DISCORD_BOT_TOKEN"),
+        // One thing to fix is told once.
+        (&[("DISCORD_BOT_TOKEN", "wrong")], "Discord listener", None, ""),
         (
             &[("KAGENT_A2A_URL", "http://127.0.0.1:1/agent/")],
             "agent default",
@@ -99,8 +101,8 @@ async fn check_says_whether_each_platform_would_be_heard_and_the_agent_asked() {
         let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
         let row = rows.as_array().unwrap().iter().find(|row| row["what"] == what);
         assert_eq!(row.and_then(|row| row["ok"].as_bool()), ok, "{extra:?}: {rows}");
-        let detail = row.map_or("", |row| row["detail"].as_str().unwrap());
-        assert!(detail.contains(words), "{what}: {detail}");
+        let told = row.map_or_else(String::new, |row| format!("{}: {}", row["detail"], row["fix"]));
+        assert!(told.contains(words), "{what}: {told}");
         let failed = rows.as_array().unwrap().iter().any(|row| row["ok"] == false);
         assert_eq!(output.status.code(), Some(i32::from(failed)), "{rows}");
     }
@@ -219,6 +221,87 @@ async fn the_schema_describes_the_file() {
     let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(schema["additionalProperties"], false);
     assert!(schema["properties"]["slack"].is_object());
+}
+
+#[tokio::test]
+async fn healthcheck_says_whether_the_process_beside_it_answers() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let (address, everywhere) = (format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, format!("listen: {everywhere}\n")).unwrap();
+    let file = file.path().to_str().unwrap();
+    let edited = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&edited, "lisen: nowhere\n").unwrap();
+    let edited = edited.path().to_str().unwrap();
+    // What would lead astray: a proxy that is none, and a token file that is being replaced.
+    let astray = [("HTTP_PROXY", "http://127.0.0.1:1"), ("ALL_PROXY", "http://127.0.0.1:1")];
+    let listen = ("HERALD_LISTEN", everywhere.as_str());
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+    let here: [Case<'_>; 4] = [
+        (&[], &["healthcheck", "--listen", &address]),
+        (&[listen], &["healthcheck", "--ready"]),
+        (&[listen, ("HERALD_TOKEN_FILE", "/nowhere")], &["healthcheck", "--config", edited]),
+        (&[], &["--config", file, "healthcheck", "--ready"]),
+    ];
+    let mut serve = herald(&workspace.env());
+    serve.args(["serve", "--listen", &address, "--data-dir", data.path().to_str().unwrap()]);
+    let mut serve = serve.stderr(Stdio::null()).spawn().unwrap();
+    until("serve is ready", || async {
+        run(&workspace, &[listen], &["healthcheck", "--ready"]).await.status.success()
+    })
+    .await;
+    for (env, arguments) in here {
+        let output = run(&workspace, &[env, &astray].concat(), arguments).await;
+        assert!(output.status.success(), "{env:?} {arguments:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty() && output.stderr.is_empty());
+    }
+    serve.kill().await.unwrap();
+    for (env, arguments) in here {
+        let output = run(&workspace, env, arguments).await;
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{env:?} {arguments:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.contains(&format!("http://{address}/")) && error.contains("--listen"));
+    }
+}
+
+#[tokio::test]
+async fn a_bot_that_nobody_will_ever_reach_is_alive_and_not_ready() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut env = workspace.env();
+    env.retain(|name, _| !name.starts_with("DISCORD_") && !name.starts_with("TELEGRAM_"));
+    env.insert("SLACK_APP_TOKEN".to_owned(), "xapp-wrong".to_owned());
+    let mut bot = herald(&env);
+    bot.args(["bot", "--listen", &address, "--data-dir", data.path().to_str().unwrap()]);
+    let _bot = bot.stderr(Stdio::null()).spawn().unwrap();
+    let check = ["healthcheck", "--listen", &address];
+    until("the bot is alive", || async { run(&workspace, &[], &check).await.status.success() })
+        .await;
+    let ready = [&check[..], &["--ready"]].concat();
+    until("its only listener has failed for good", || async {
+        let output = run(&workspace, &[], &ready).await;
+        let error = stderr(&output);
+        let told = error.contains("503") && error.contains("slack_listener");
+        assert!(!told || (error.lines().count() == 1 && output.status.code() == Some(1)));
+        told
+    })
+    .await;
+    assert!(run(&workspace, &[], &check).await.status.success());
+}
+
+#[tokio::test]
+async fn healthcheck_does_not_wait_for_ever() {
+    let workspace = Workspace::open().await;
+    // Takes the connection, and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let output = run(&workspace, &[], &["healthcheck", "--listen", &address]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no answer in time"), "{}", stderr(&output));
 }
 
 /// A data directory that another user's Herald wrote: this process may read it, and no more.

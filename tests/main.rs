@@ -8,6 +8,7 @@
 
 mod agents;
 mod architecture;
+mod check;
 mod commands;
 mod discord_cards;
 mod discord_gateway;

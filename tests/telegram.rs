@@ -434,7 +434,7 @@ async fn a_check_tells_what_waits_and_changes_nothing() {
     client.post(url).json(&hook).send().await.unwrap().error_for_status().unwrap();
     say(&workspace, TELEGRAM, "/status@herald_bot");
     let told = check(&config).await.unwrap();
-    assert!(told.contains("a webhook is set") && told.contains("answered: 1"), "{told}");
+    assert!(told.contains("a webhook is set") && told.contains("1 waiting"), "{told}");
     assert!(!told.contains("Zq7secret"), "{told}");
     assert_eq!(check(&config).await.unwrap(), told, "nothing was taken down or taken away");
     config.bot_token = Some("1:wrong".into());

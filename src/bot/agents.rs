@@ -186,6 +186,7 @@ mod tests {
             respond: None,
             at: Timestamp(0),
             traceparent: None,
+            happened_at: None,
         }
     }
 

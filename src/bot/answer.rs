@@ -9,6 +9,7 @@ use super::words;
 use crate::a2a::{self, Answer};
 use crate::model::{Button, ButtonStyle, Placement, Status};
 use crate::notifier::{Content, SubmitError};
+use crate::telemetry::metrics::TurnOutcome;
 
 /// A turn that took longer ends with a new message, because an edit notifies nobody.
 const QUICK: Duration = Duration::from_secs(15);
@@ -48,7 +49,7 @@ impl Session {
             content.push(Content::Text(text));
         }
         content.append(&mut files);
-        self.conclude(content).await
+        self.conclude(content, TurnOutcome::Answered).await
     }
 
     /// The agent could not be asked.
@@ -63,7 +64,7 @@ impl Session {
         if matches!(error, a2a::Error::UnknownTask) {
             self.talk.start_afresh();
         }
-        self.conclude(vec![Content::Text(line)]).await
+        self.conclude(vec![Content::Text(line)], TurnOutcome::Failed).await
     }
 
     /// Tells that the message may be with the agent, and lets a person decide whether to ask again.
@@ -73,12 +74,16 @@ impl Session {
         self.save(false, None).await?;
         let label = "Ask again".to_owned();
         let rows = vec![vec![Button { key, label, style: ButtonStyle::Plain }]];
-        self.conclude(vec![Content::Card { text: line, rows }]).await
+        self.conclude(vec![Content::Card { text: line, rows }], TurnOutcome::Lost).await
     }
 
     /// Ends the turn with this: in the placeholder's place if it was quick, else as a new message. Files follow one by one,
     /// so that one that cannot be uploaded takes nothing else with it.
-    pub(super) async fn conclude(&mut self, content: Vec<Content>) -> Result<(), LetGo> {
+    pub(super) async fn conclude(
+        &mut self,
+        content: Vec<Content>,
+        outcome: TurnOutcome,
+    ) -> Result<(), LetGo> {
         let Some(turn) = self.talk.turn.clone() else { return Ok(()) };
         let Some(asker) = turn.asker() else { return Ok(()) };
         let (mut files, mut words): (Vec<_>, Vec<_>) =
@@ -119,7 +124,10 @@ impl Session {
         }
         self.talk.turn = None;
         self.talk.last_at = self.now();
-        self.save(false, None).await
+        self.save(false, None).await?;
+        let took = self.now().since(turn.started_at);
+        self.inner.metrics.turn_ended(&self.talk.agent, outcome, took);
+        Ok(())
     }
 
     /// Uploads a file, or says why it cannot be seen.

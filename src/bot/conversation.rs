@@ -276,7 +276,15 @@ mod tests {
             addressed: true,
             files: Vec::new(),
         };
-        Event { id: message_id.to_owned(), visit, what, respond: None, at: NOW, traceparent: None }
+        Event {
+            id: message_id.to_owned(),
+            visit,
+            what,
+            respond: None,
+            at: NOW,
+            traceparent: None,
+            happened_at: None,
+        }
     }
 
     fn input(person: &str, text: &str) -> Input {

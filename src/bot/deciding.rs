@@ -6,12 +6,13 @@ use uuid::Uuid;
 
 use super::conversation::{Ending, Stage, Turn, name};
 use super::flow::Flow;
-use super::pause::{Choice, Pending, Step, code, escaped, shortened};
+use super::pause::{Choice, Pending, Ruling, Step, code, escaped, shortened};
 use super::session::{LetGo, Session};
 use crate::a2a::{self, Answer, Caller, Cancel, Client, Pause};
 use crate::clock::Timestamp;
 use crate::model::{Event, MessageRef, Occurrence, Placement, Status, Visit};
 use crate::notifier::{Content, Show};
+use crate::telemetry::metrics::{Decision, TurnOutcome};
 
 /// When a turn is looked at again whose agent could not be asked, or that runs for very long.
 pub(super) const LATER: Duration = Duration::from_secs(30);
@@ -47,6 +48,10 @@ impl Session {
             pending.preface = shortened(answer.text.trim(), 3_000);
         }
         let keys: Vec<String> = pending.buttons.iter().map(|(key, _)| key.clone()).collect();
+        let asked = match &pending.pause {
+            Pause::Approval(approval) => approval.tools.len(),
+            Pause::Questions(_) | Pause::Text(_) => 0,
+        };
         turn.pauses += 1;
         turn.stage = Stage::Paused;
         turn.slow = false;
@@ -56,6 +61,7 @@ impl Session {
         }
         // The buttons lead somewhere before anybody can see them.
         self.save(false, None).await?;
+        self.inner.metrics.approvals(&self.talk.agent, Decision::Asked, asked);
         self.post_card().await?;
         Ok(None)
     }
@@ -164,6 +170,7 @@ impl Session {
             && let Some(turn) = &mut self.talk.turn
         {
             turn.stage = Stage::Deciding;
+            self.count_decisions();
         }
         let Some(turn) = &self.talk.turn else { return Ok(()) };
         let (Step::Partly, Some(asker), Some(pending)) = (step, turn.asker(), &turn.pause) else {
@@ -188,11 +195,24 @@ impl Session {
             Some(pending) if matches!(pending.pause, Pause::Approval(_)) => {
                 pending.close(None, now);
                 turn.stage = Stage::Deciding;
+                self.count_decisions();
             }
             _ => {
                 turn.stage = Stage::Running;
                 turn.ending = Some(Ending { by: None });
             }
+        }
+    }
+
+    fn count_decisions(&self) {
+        let pending = self.talk.turn.as_ref().and_then(|turn| turn.pause.as_ref());
+        for ruling in pending.iter().flat_map(|pending| pending.rulings.values()) {
+            let decision = match ruling {
+                Ruling { approved: true, .. } => Decision::Approved,
+                Ruling { by: Some(_), .. } => Decision::Rejected,
+                Ruling { by: None, .. } => Decision::Expired,
+            };
+            self.inner.metrics.approvals(&self.talk.agent, decision, 1);
         }
     }
 
@@ -286,16 +306,20 @@ impl Session {
         ending: &Ending,
     ) -> Result<(), LetGo> {
         let now = self.now();
-        let mut waited = false;
+        let (mut waited, mut undecided) = (false, false);
         if let Some(turn) = &mut self.talk.turn
             && let Some(pending) = &mut turn.pause
         {
-            waited = turn.stage == Stage::Deciding || !pending.is_complete();
+            undecided = !pending.is_complete();
+            waited = turn.stage == Stage::Deciding || undecided;
             if waited {
                 // What was decided and not passed on does not count any more.
                 pending.rulings.clear();
                 pending.close(ending.by.as_deref(), now);
             }
+        }
+        if undecided {
+            self.count_decisions();
         }
         let Some(turn) = self.talk.turn.clone() else { return Ok(()) };
         let mut unanswered = "the agent gets no answer";
@@ -362,6 +386,6 @@ impl Session {
             task = turn.task_id.as_deref().map(code),
             "called off"
         );
-        self.conclude(vec![Content::Text(line)]).await
+        self.conclude(vec![Content::Text(line)], TurnOutcome::Cancelled).await
     }
 }

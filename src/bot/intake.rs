@@ -14,6 +14,7 @@ use crate::model::{Event, Occurrence, Placement, PlatformKind, Receipt, Visit};
 use crate::notifier::{Content, Reply, SubmitError};
 use crate::platform::listener::{Inbox, NotTaken, Taken};
 use crate::store::StoreError;
+use crate::telemetry::metrics::Taking;
 use crate::telemetry::spans;
 
 /// A person is told something like "not you" or "not so fast" at most this often.
@@ -84,7 +85,16 @@ fn recent<'p>(
 #[async_trait]
 impl Inbox for super::Bot {
     async fn take(&self, event: Event) -> Result<Taken, NotTaken> {
-        self.inner.take(event).await.map_err(|error| {
+        let (platform, happened_at) = (event.visit.platform(), event.happened_at);
+        let taken = self.inner.take(event).await;
+        let outcome = match &taken {
+            Ok(Taken::Stored) => Taking::Stored,
+            Ok(Taken::Refused) => Taking::Refused,
+            Err(_) => Taking::Lost,
+        };
+        let lag = happened_at.map(|then| self.inner.clock.now().since(then));
+        self.inner.metrics.event(platform, outcome, lag);
+        taken.map_err(|error| {
             tracing::error!(%error, "an event could not be stored; the platform will send it again");
             NotTaken
         })
@@ -251,6 +261,7 @@ mod tests {
             respond: None,
             at: now,
             traceparent: None,
+            happened_at: None,
         };
         let crowd = Crowd::default();
         let told: Vec<bool> =

@@ -19,6 +19,8 @@ use crate::clock::Clock;
 use crate::model::PlatformKind;
 use crate::platform::listener::{Cursor, Ears, Fatal, Inbox, Listener, NotTaken, Standing};
 use crate::store::{Leases, Recorded, StoreError};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Lease;
 
 /// For how long a process may listen without renewing.
 const LEASE: Duration = Duration::from_secs(15);
@@ -44,6 +46,7 @@ pub struct Listening {
     inbox: Arc<dyn Inbox>,
     who: String,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
     standing: watch::Sender<Standing>,
 }
 
@@ -66,9 +69,10 @@ impl Listening {
         inbox: Arc<dyn Inbox>,
         who: &str,
         clock: Arc<dyn Clock>,
+        metrics: Metrics,
     ) -> Self {
         let standing = watch::Sender::new(Standing::Starting);
-        Self { listener, leases, inbox, who: who.to_owned(), clock, standing }
+        Self { listener, leases, inbox, who: who.to_owned(), clock, metrics, standing }
     }
 
     /// Which platform.
@@ -98,7 +102,10 @@ impl Listening {
             match self.listen(confirmed, &stop).await {
                 Ended::Stopped => break,
                 // Whatever the listener said last is over.
-                Ended::Lost => self.stands(Standing::Standby),
+                Ended::Lost => {
+                    self.metrics.lease_lost(Lease::Listener);
+                    self.stands(Standing::Standby);
+                }
                 Ended::Failed(Fatal(why)) => {
                     tracing::error!(%platform, why, "nobody listens to the platform any more");
                     self.stands(Standing::Failed { why });

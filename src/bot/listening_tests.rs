@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::model::Event;
 use crate::platform::listener::Taken;
 use crate::store::contract;
+use crate::telemetry::Metrics;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest time between two questions of a process that stands by, and a little.
@@ -213,6 +214,7 @@ impl World {
             Arc::new(Deaf),
             who,
             Arc::clone(&self.clock) as Arc<dyn Clock>,
+            Metrics::default(),
         );
         assert_eq!(listening.kind(), self.kind);
         let (standing, stop) = (listening.standing(), CancellationToken::new());

@@ -52,6 +52,8 @@ use crate::notifier::Notifier;
 use crate::platform::Platform;
 use crate::policy::Policy;
 use crate::store::Conversations;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Lease;
 
 /// How long a conversation is held without a sign of life.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
@@ -76,6 +78,8 @@ pub struct Parts {
     pub policy: Arc<Policy>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// This process.
     pub process: String,
     /// How it behaves.
@@ -95,6 +99,7 @@ struct Inner {
     platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
     policy: Arc<Policy>,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
     process: String,
     settings: Config,
     crowd: Crowd,
@@ -105,7 +110,8 @@ impl Bot {
     /// A bot; nothing happens before [`Bot::run`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { notifier, store, agents, platforms, policy, clock, process, settings } = parts;
+        let Parts { notifier, store, agents, platforms, policy, clock, metrics, process, settings } =
+            parts;
         Self {
             inner: Arc::new(Inner {
                 notifier,
@@ -114,6 +120,7 @@ impl Bot {
                 platforms,
                 policy,
                 clock,
+                metrics,
                 process,
                 settings,
                 crowd: Crowd::default(),
@@ -178,6 +185,7 @@ impl Bot {
             let permit = Arc::clone(room).try_acquire_owned();
             sessions.spawn(async move {
                 let _permit = permit;
+                let (metrics, _holding) = (inner.metrics.clone(), inner.metrics.conversation());
                 let conversation = held.conversation.clone();
                 match Session::run(inner, held, stop).await {
                     Ok(()) => {}
@@ -186,6 +194,9 @@ impl Bot {
                         tracing::debug!(%conversation, %error, "a conversation was let go of");
                     }
                     Err(error) => {
+                        if matches!(error, LetGo::Fenced) {
+                            metrics.lease_lost(Lease::Conversation);
+                        }
                         tracing::warn!(%conversation, %error, "a conversation was let go of");
                     }
                 }

@@ -15,6 +15,7 @@ use super::words;
 use crate::a2a::{self, Caller, Client, Outcome, State, ToolState, Update};
 use crate::clock::Timestamp;
 use crate::notifier::Content;
+use crate::telemetry::metrics::TurnOutcome;
 use crate::telemetry::spans;
 use crate::telemetry::trace::{self, Span};
 
@@ -52,6 +53,8 @@ impl Session {
                 );
                 self.talk.turn = None;
                 self.save(false, None).await?;
+                let took = self.now().since(turn.started_at);
+                self.inner.metrics.turn_ended(&self.talk.agent, TurnOutcome::Cancelled, took);
                 return Ok(None);
             }
             if !self.show_question().await? {
@@ -228,20 +231,22 @@ impl Session {
                     message,
                     "the agent failed"
                 );
-                self.conclude(vec![Content::Text(words::failed(&message, &reference))]).await?;
+                let words = vec![Content::Text(words::failed(&message, &reference))];
+                self.conclude(words, TurnOutcome::Failed).await?;
             }
             State::Canceled => {
-                self.conclude(vec![Content::Text("Cancelled.".to_owned())]).await?;
+                let words = vec![Content::Text("Cancelled.".to_owned())];
+                self.conclude(words, TurnOutcome::Cancelled).await?;
             }
             State::Rejected { message } => {
                 let why = shortened(&escaped(message.trim()), 500);
                 let line = format!("The agent declined. {why}");
-                self.conclude(vec![Content::Text(line)]).await?;
+                self.conclude(vec![Content::Text(line)], TurnOutcome::Failed).await?;
             }
             State::AuthRequired { message } => {
                 let why = shortened(&escaped(message.trim()), 500);
                 let line = format!("The agent waits for somebody to sign in. {why}");
-                self.conclude(vec![Content::Text(line)]).await?;
+                self.conclude(vec![Content::Text(line)], TurnOutcome::Failed).await?;
             }
             State::StillRunning => {
                 if let Some(turn) = &mut self.talk.turn

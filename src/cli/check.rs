@@ -1,181 +1,161 @@
 //! `herald check`: what works, what does not, and the fix.
+//!
+//! It may run beside a Herald that serves: it binds nothing, opens no WebSocket, takes no update, sends nothing.
+//!
+//! ```text
+//! platforms.rs   token, scopes, listener, channels: asked of each platform, which knows best (Platform::examine)
+//! agents.rs      each agent: its card, and a question that starts nothing
+//! clock.rs       this machine's clock against the others'
+//! conflicts.rs   settings that do not go together
+//! table.rs       how people see it
+//! ```
+
+mod agents;
+mod clock;
+mod conflicts;
+mod platforms;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::future::join_all;
-use serde::Serialize;
+use futures_util::future::{OptionFuture, join_all};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
 
-use super::show::{self, Table};
-use super::{Output, build_for_shell, default_data_dir, operator};
-use crate::app::{App, open_store};
+use self::platforms::Subject;
+use super::{Output, default_data_dir, show};
+use crate::app::open_store;
 use crate::bot::Agents;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::model::PlatformKind;
 use crate::platform;
+use crate::platform::finding::Finding;
 use crate::platform::http::{self, HttpClient};
-use crate::platform::listener::Fatal;
 use crate::store::Outbox;
 
-/// One thing that was checked.
-#[derive(Debug, Serialize)]
-struct Row {
-    what: String,
-    ok: bool,
-    detail: String,
-}
+/// For everything together. What is not answered by then is a finding of its own.
+const LIMIT: Duration = Duration::from_secs(25);
+/// For one request.
+const REQUEST: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(config: Config, output: Output) -> anyhow::Result<ExitCode> {
-    let mut rows = vec![store(config.data_dir.clone()).await];
-    let agents = agents(&config).await;
-    let listeners = if agents.is_empty() { Vec::new() } else { listeners(&config).await };
-    let app = build_for_shell(Config { data_dir: None, ..config }).await?;
-    if app.platforms().is_empty() {
-        let detail =
-            "none is configured: set SLACK_BOT_TOKEN, DISCORD_BOT_TOKEN or TELEGRAM_BOT_TOKEN";
-        rows.push(Row { what: "platforms".to_owned(), ok: false, detail: detail.to_owned() });
-    }
-    rows.extend(tokens(&app).await);
-    rows.extend(channels(&app, !agents.is_empty()).await);
-    rows.extend(listeners);
-    rows.extend(agents);
-    let ok = rows.iter().all(|row| row.ok);
+    let findings = findings(&config, Instant::now() + LIMIT).await?;
     match output {
-        Output::Json => show::json(&rows)?,
-        Output::Text => {
-            let mut table = Table::new(["CHECK", "OK", "DETAIL"]);
-            for row in rows {
-                table.row([row.what, if row.ok { "yes" } else { "NO" }.to_owned(), row.detail]);
-            }
-            table.print()?;
-        }
+        Output::Json => show::json(&findings)?,
+        Output::Text => show::text(&table::text(&findings))?,
     }
+    let ok = findings.iter().all(|found| found.ok);
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether the data directory that `serve` would use can be written.
-async fn store(data_dir: Option<PathBuf>) -> Row {
-    let what = "store".to_owned();
-    let directory = match data_dir.map_or_else(default_data_dir, Ok) {
-        Ok(directory) => directory,
-        Err(error) => return Row { what, ok: false, detail: error.to_string() },
-    };
-    let writable = async {
-        let outbox = open_store(Some(&directory)).await?;
-        outbox.check_writable().await?;
-        outbox.close().await;
-        anyhow::Ok(())
-    };
-    match writable.await {
-        Ok(()) => Row { what, ok: true, detail: directory.display().to_string() },
-        Err(error) => Row { what, ok: false, detail: error.to_string() },
-    }
-}
-
-/// Whether each agent answers for itself.
-async fn agents(config: &Config) -> Vec<Row> {
+/// Everything at once, in the order in which it is shown.
+async fn findings(config: &Config, until: Instant) -> anyhow::Result<Vec<Finding>> {
+    let policy = config.policy()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let agents = HttpClient::new(&http::Settings::default())
-        .map_err(|error| error.to_string())
-        .and_then(|http| {
-            Agents::new(&config.agent, &config.agents, &http, &clock).map_err(|e| e.to_string())
-        });
-    let agents = match agents {
-        Ok(agents) => agents,
-        Err(detail) => return vec![Row { what: "agents".to_owned(), ok: false, detail }],
-    };
-    let cards = agents.iter().flat_map(Agents::all).map(|(name, client)| async move {
-        let what = format!("agent {name}");
-        match client.card().await {
-            Ok(card) => {
-                let detail = format!("{}, A2A {}", card.name, card.dialect);
-                Row { what, ok: true, detail }
-            }
-            Err(error) => Row { what, ok: false, detail: error.to_string() },
-        }
-    });
-    join_all(cards).await
-}
-
-/// Whether each platform would be heard. Only a bot listens, and it needs an agent.
-async fn listeners(config: &Config) -> Vec<Row> {
-    let what = |platform: PlatformKind| format!("{} listener", platform.title());
-    let http = match HttpClient::new(&http::Settings::default()) {
+    let http = HttpClient::new(&http::Settings { total_timeout: REQUEST, ..Default::default() });
+    let http = match http {
         Ok(http) => http,
-        Err(error) => {
-            let detail = error.to_string();
-            return vec![Row { what: "listeners".to_owned(), ok: false, detail }];
-        }
+        Err(error) => return Ok(vec![Finding::told("TLS", &error.to_string())]),
     };
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let agents = Agents::new(&config.agent, &config.agents, &http, &clock)?;
     let Config { slack, discord, telegram, .. } = config;
-    let listeners = platform::listeners(slack, discord, telegram, &http, &clock);
-    let checks = listeners.iter().map(|listener| async {
-        let what = what(listener.kind());
-        match listener.check().await {
-            Ok(detail) => Row { what, ok: true, detail },
-            Err(Fatal(detail)) => Row { what, ok: false, detail },
-        }
-    });
-    let mut rows = join_all(checks).await;
-    if slack.bot_token.is_some() && slack.app_token.is_none() {
-        let (ok, detail) = match slack.signing_secret {
-            Some(_) => (true, "HTTP: Slack has to reach POST /slack/events, which this cannot see"),
-            // Others may be all that is wanted.
-            None => (
-                !rows.is_empty(),
-                "none: set SLACK_APP_TOKEN (Socket Mode) or SLACK_SIGNING_SECRET (HTTP) to be talked to on Slack",
-            ),
-        };
-        rows.insert(0, Row { what: what(PlatformKind::Slack), ok, detail: detail.to_owned() });
+    let platforms = platform::configured(slack, discord, telegram, &http);
+    let bot = agents.is_some();
+    let mut listeners = platform::listeners(slack, discord, telegram, &http, &clock);
+    listeners.retain(|_| bot);
+
+    let store = in_time(until, "store", store(config.data_dir.clone()));
+    let told: Vec<(String, Url)> = told_by(config, &platforms);
+    let time = in_time(until, clock::WHAT, clock::finding(&told, &http, &*clock));
+    let asked = join_all(platforms.iter().map(|platform| {
+        let listener = listeners.iter().find(|it| it.kind() == platform.kind());
+        let heard = !listeners.is_empty();
+        let subject = Subject { config, policy: &policy, platform, listener, bot, heard };
+        async move { subject.findings(until).await }
+    }));
+    let agents: OptionFuture<_> = agents
+        .as_ref()
+        .map(|agents| {
+            join_all(agents.all().map(|(name, client)| {
+                let asked = agents::finding(name, client, config.agent.version);
+                in_time(until, agents::what(name), asked)
+            }))
+        })
+        .into();
+    let (store, time, asked, agents) = tokio::join!(store, time, asked, agents);
+
+    let mut found = vec![store, time];
+    found.extend(conflicts::findings(config, bot));
+    if platforms.is_empty() {
+        found.push(Finding::fault(
+            "platforms",
+            "none is configured",
+            "set SLACK_BOT_TOKEN, DISCORD_BOT_TOKEN or TELEGRAM_BOT_TOKEN; herald setup says where they come from",
+        ));
     }
-    rows
+    found.extend(asked.into_iter().flatten());
+    found.extend(agents.into_iter().flatten());
+    Ok(found)
 }
 
-/// Who each token belongs to.
-async fn tokens(app: &App) -> Vec<Row> {
-    let probes = app.platforms().values().map(|platform| async {
-        let what = format!("{} token", platform.kind().title());
-        match platform.probe().await {
-            Ok(identity) => {
-                let mut detail = format!("{} ({})", identity.name, identity.id);
-                if let Some(workspace) = identity.workspace {
-                    detail.push_str(&format!(" in {workspace}"));
-                }
-                if let Some(scopes) = identity.scopes {
-                    detail.push_str(&format!("; scopes: {}", scopes.join(", ")));
-                }
-                Row { what, ok: true, detail }
-            }
-            Err(failure) => Row { what, ok: false, detail: failure.hint },
-        }
-    });
-    join_all(probes).await
+/// Whether the data directory that `serve` would use can be written. On a task of its own: a disk that hangs holds up
+/// the thread that waits for it.
+async fn store(data_dir: Option<PathBuf>) -> Finding {
+    let writable = async move {
+        let directory = data_dir.map_or_else(default_data_dir, Ok)?;
+        let outbox = open_store(Some(&directory)).await?;
+        let checked = outbox.check_writable().await;
+        outbox.close().await;
+        checked?;
+        anyhow::Ok(directory.display().to_string())
+    };
+    match tokio::spawn(writable).await {
+        Ok(Ok(directory)) => Finding::fine("store", directory),
+        Ok(Err(error)) => Finding::told("store", &format!("{error:#}")),
+        Err(error) => Finding::told("store", &error.to_string()),
+    }
 }
 
-/// Whether each allowed channel can be posted to.
-async fn channels(app: &App, bot: bool) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for kind in app.platforms().keys() {
-        let allowed = app.notifier().allowed(&operator(), *kind);
-        if !allowed.any() && allowed.listed().is_empty() {
-            rows.push(Row {
-                what: format!("{} channels", kind.title()),
-                // A bot answers where it is spoken to, all the same.
-                ok: bot,
-                detail: "no channel is allowed, so agents can post nothing: list them".to_owned(),
-            });
-        }
+/// Whose answers tell the time: the platforms', and the agents'.
+fn told_by(config: &Config, platforms: &[Arc<dyn platform::Platform>]) -> Vec<(String, Url)> {
+    let platforms = platforms
+        .iter()
+        .filter_map(|it| Some((it.kind().title().to_owned(), it.address()?.clone())));
+    let agents = config.agent.url.iter().chain(config.agents.values().map(|agent| &agent.url));
+    let agents = agents.map(|url| ("the agent".to_owned(), url.clone()));
+    platforms.chain(agents).collect()
+}
+
+/// What is found until then.
+async fn in_time(
+    until: Instant,
+    what: impl Into<String>,
+    finding: impl Future<Output = Finding>,
+) -> Finding {
+    timeout_at(until, finding).await.unwrap_or_else(|_| late(what))
+}
+
+/// What could not be found out in time.
+fn late(what: impl Into<String>) -> Finding {
+    let detail = format!("no answer within {} s", LIMIT.as_secs());
+    Finding::fault(what, detail, "see what slows down the way there, and run this again")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_answer_is_a_finding_and_holds_nobody_up() {
+        let until = Instant::now() + LIMIT;
+        let found = in_time(until, "Slack token", pending()).await;
+        assert!(!found.ok && found.detail.contains("25 s") && found.fix.is_some());
+        let in_time = in_time(until, "x", async { Finding::fine("x", "here at once") }).await;
+        assert!(in_time.ok, "{in_time:?}");
     }
-    for channel in app.notifier().channels(&operator(), None).await {
-        let name = channel.alias.or(channel.name).filter(|name| !name.is_empty());
-        rows.push(Row {
-            what: format!("{}:{}", channel.platform, channel.id),
-            ok: channel.can_post,
-            detail: [name, channel.note].into_iter().flatten().collect::<Vec<_>>().join("; "),
-        });
-    }
-    rows
 }

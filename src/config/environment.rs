@@ -168,6 +168,11 @@ pub const VARIABLES: &[Variable] = &[
         set: Set::Address(|c| &mut c.listen),
     },
     Variable {
+        name: "HERALD_METRICS_LISTEN",
+        meaning: "where `serve` and `bot` show /metrics: 0.0.0.0:9090 [default: nowhere]",
+        set: Set::Address(|c| &mut c.metrics_listen),
+    },
+    Variable {
         name: "HERALD_DATA_DIR",
         meaning: "where messages and conversations are stored [default: $XDG_STATE_HOME/herald for `serve` and `bot`]",
         set: Set::Path(|c| &mut c.data_dir),

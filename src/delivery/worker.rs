@@ -9,15 +9,18 @@ use futures_util::FutureExt;
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::settle::{Rules, Settled, give_up, settle};
 use super::{OnUnknown, Waiters};
 use crate::clock::Clock;
-use crate::model::{Action, Failure, Placement, PlatformKind, Reason};
+use crate::model::{Action, Failure, Placement, PlatformKind, Reason, Step};
 use crate::platform::{Platform, Sent};
-use crate::policy::Policy;
+use crate::policy::{Policy, Route};
 use crate::store::{Claim, Claimant, Outbox, Recorded, StoreError};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Gate, Lease};
 use crate::telemetry::spans;
 
 /// How long a claim lasts: longer than the 15 s that a request may take, and the time to record it.
@@ -62,6 +65,7 @@ struct Inner {
     platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
     policy: Arc<Policy>,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
     claimant: Claimant,
     on_unknown: OnUnknown,
     backoff: Duration,
@@ -77,6 +81,7 @@ impl Worker {
         platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
         policy: Arc<Policy>,
         clock: Arc<dyn Clock>,
+        metrics: Metrics,
         settings: Settings,
     ) -> Self {
         let credential_paces =
@@ -93,6 +98,7 @@ impl Worker {
                 platforms,
                 policy,
                 clock,
+                metrics,
                 claimant,
                 on_unknown: settings.on_unknown,
                 backoff: settings.backoff,
@@ -243,6 +249,7 @@ impl Inner {
                 Ok(Recorded::Done) => {
                     spans::delivery_settled(&settled.delivery);
                     log(&settled);
+                    self.metrics.settled(&settled.delivery);
                     let mut delivery = settled.delivery;
                     if let Some(hold) = settled.hold {
                         delivery.not_before = hold.until;
@@ -251,6 +258,7 @@ impl Inner {
                     return true;
                 }
                 Ok(Recorded::Fenced) => {
+                    self.metrics.lease_lost(Lease::Lane);
                     tracing::warn!(delivery = %id, "the lease ran out before the result was recorded");
                     return false;
                 }
@@ -295,7 +303,10 @@ impl Inner {
                 let hint = "the answer was meant for another channel".to_owned();
                 return give_up(delivery, Reason::Denied, hint, now);
             }
-            Err(why) => return give_up(delivery, Reason::Denied, why, now),
+            Err(why) => {
+                self.metrics.denied(platform.kind(), Gate::Send);
+                return give_up(delivery, Reason::Denied, why, now);
+            }
         };
         if let Some(thread) = thread
             && delivery.messages.is_empty()
@@ -317,9 +328,9 @@ impl Inner {
                     (Action::OpenThread { .. }, None) => {
                         let root = delivery.messages.first().map(|message| message.id.clone());
                         let placement = Placement { reply_to: root, ..placement };
-                        guarded(platform.deliver(&route, &placement, step)).await
+                        self.request(platform, &route, &placement, step).await
                     }
-                    _ => guarded(platform.deliver(&route, &placement, step)).await,
+                    _ => self.request(platform, &route, &placement, step).await,
                 }
             }
             None => Ok(Sent::default()),
@@ -331,6 +342,20 @@ impl Inner {
         };
         let thread_of = |first: &str| platform.thread_of(first);
         settle(delivery, outcome, rules, thread_of, self.clock.now(), self.clock.jitter())
+    }
+
+    /// One request to the platform.
+    async fn request(
+        &self,
+        platform: &dyn Platform,
+        route: &Route,
+        placement: &Placement,
+        step: &Step,
+    ) -> Result<Sent, Failure> {
+        let since = Instant::now();
+        let outcome = guarded(platform.deliver(route, placement, step)).await;
+        self.metrics.sent(platform.kind(), since.elapsed(), outcome.as_ref().map(|_| ()));
+        outcome
     }
 }
 

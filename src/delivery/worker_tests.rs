@@ -20,6 +20,7 @@ use crate::policy::{AllowList, Policy, Route};
 use crate::render::{Document, RenderError};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Enqueued, NewDelivery, Outbox};
+use crate::telemetry::Metrics;
 
 const T0: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -201,6 +202,7 @@ impl Bench {
             BTreeMap::from([(PlatformKind::Slack, platform)]),
             Arc::clone(&self.policy),
             Arc::new(self.clock.clone()),
+            Metrics::default(),
             settings,
         )
     }

@@ -39,6 +39,7 @@ pub use transport::{StdioError, check, http, serve_stdio, stdio_pipes};
 
 use crate::model::{ClientName, PlatformKind, Receipt, Status};
 use crate::notifier::{Notifier, SubmitError};
+use crate::telemetry::Metrics;
 use auth::Principal;
 use parameters::{
     GetDelivery, ListChannels, SendToDiscord, SendToSlack, SendToTelegram, UpdateMessage,
@@ -77,6 +78,7 @@ pub struct Herald {
 
 struct Shared {
     notifier: Arc<Notifier>,
+    metrics: Metrics,
     tools: Catalogue,
     info: ServerConfig,
     /// Runs before each tool call, so that tests can make one panic or hang.
@@ -87,7 +89,7 @@ struct Shared {
 impl Herald {
     /// A server which speaks through `notifier`. Calls no platform.
     #[must_use]
-    pub fn new(notifier: Arc<Notifier>) -> Self {
+    pub fn new(notifier: Arc<Notifier>, metrics: Metrics) -> Self {
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
             .enable_prompts()
@@ -104,6 +106,7 @@ impl Herald {
         Self {
             shared: Arc::new(Shared {
                 notifier,
+                metrics,
                 tools: Catalogue::new(),
                 info,
                 #[cfg(test)]
@@ -250,7 +253,10 @@ impl ServerHandler for Herald {
     ) -> Result<CallToolResponse, ErrorData> {
         let client = client(&context)?;
         let platforms = self.shared.notifier.platforms();
-        let Some((action, schema)) = self.shared.tools.find(&request.name, &platforms) else {
+        let found = self.shared.tools.find(&request.name, &platforms);
+        let mut call =
+            self.shared.metrics.call(found.as_ref().map_or("unknown", |(action, _)| action.name()));
+        let Some((action, schema)) = found else {
             let name: String = request.name.chars().take(128).collect();
             let sentence = format!("Unknown tool: {name}");
             return if context.extensions.get::<::http::request::Parts>().is_some() {
@@ -265,7 +271,11 @@ impl ServerHandler for Herald {
             hook().await;
         }
         let result = self.call(&client, action, &schema, request.arguments).await;
-        Ok(result.unwrap_or_else(|error| failed(error.to_string())).into())
+        let result = result.unwrap_or_else(|error| failed(error.to_string()));
+        if result.is_error != Some(true) {
+            call.succeeded();
+        }
+        Ok(result.into())
     }
 
     async fn list_prompts(

@@ -19,6 +19,7 @@ use crate::platform::http::{self, HttpClient, install_crypto_provider};
 use crate::platform::{self, discord, slack, telegram};
 use crate::policy::{AllowList, Policy};
 use crate::store::sqlite::Sqlite;
+use crate::telemetry::Metrics;
 
 /// Runs before each tool call.
 pub(crate) type Hook = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -50,6 +51,7 @@ pub(crate) async fn notifier() -> Arc<Notifier> {
         platforms.clone(),
         Arc::clone(&policy),
         Arc::new(SystemClock),
+        Metrics::default(),
         delivery::Settings {
             process: "test".to_owned(),
             own_only: true,
@@ -66,11 +68,11 @@ pub(crate) async fn notifier() -> Arc<Notifier> {
         stop: CancellationToken::new(),
     };
     let clock = Arc::new(SystemClock);
-    Arc::new(Notifier::new(platforms, policy, outbox, worker, clock, settings))
+    Arc::new(Notifier::new(platforms, policy, outbox, worker, clock, Metrics::default(), settings))
 }
 
 pub(crate) async fn herald() -> Herald {
-    Herald::new(notifier().await)
+    Herald::new(notifier().await, Metrics::default())
 }
 
 /// A server whose tool calls go through `hook` first.

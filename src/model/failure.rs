@@ -54,6 +54,30 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 20] = [
+        Self::RateLimited,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::ConnectionLost,
+        Self::ServerError,
+        Self::InvalidAnswer,
+        Self::Auth,
+        Self::MissingPermission,
+        Self::NotInChannel,
+        Self::ChannelNotFound,
+        Self::ChannelArchived,
+        Self::MessageNotFound,
+        Self::TooLong,
+        Self::Rejected,
+        Self::Quota,
+        Self::Denied,
+        Self::Expired,
+        Self::Interrupted,
+        Self::Discarded,
+        Self::Internal,
+    ];
+
     /// The snake-case name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -105,7 +129,7 @@ pub enum Disposition {
 }
 
 /// What a `Retry-After` holds back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// This channel alone.
     Channel,
@@ -142,6 +166,15 @@ impl Failure {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self.disposition {
             Disposition::Retry { after, .. } => after,
+            Disposition::GiveUp | Disposition::Ambiguous => None,
+        }
+    }
+
+    /// What the platform's wish to wait holds back.
+    #[must_use]
+    pub const fn scope(&self) -> Option<Scope> {
+        match self.disposition {
+            Disposition::Retry { scope, .. } => Some(scope),
             Disposition::GiveUp | Disposition::Ambiguous => None,
         }
     }

@@ -183,4 +183,7 @@ pub struct Event {
     /// The W3C trace context under which it was taken, where traces are exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// When it happened, where the platform says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub happened_at: Option<Timestamp>,
 }

@@ -10,6 +10,7 @@ use crate::model::{
     Part, Placement, Reason, Receipt, Visit,
 };
 use crate::platform::{Platform, Signal};
+use crate::telemetry::metrics::Gate;
 
 /// The client that the bot is, in the store and the log.
 pub const BOT: &str = "bot";
@@ -126,7 +127,8 @@ impl Notifier {
                 (placement, Signal::Edit { message_id: message.id, part })
             }
         };
-        platform.signal(&route, &placement, &signal).await
+        let shown = platform.signal(&route, &placement, &signal).await;
+        shown.inspect_err(|failure| self.metrics.slowed(platform.kind(), failure))
     }
 
     async fn answer(
@@ -143,6 +145,7 @@ impl Notifier {
         // Refused before anything is stored; the worker asks again.
         self.policy
             .reply(&client, &invitation)
+            .inspect_err(|_| self.metrics.denied(platform.kind(), Gate::Submit))
             .map_err(|unwelcome| SubmitError::Argument(unwelcome.to_string()))?;
         let (parts, warnings) = pieces(platform.as_ref(), content)?;
         let id = DeliveryId::new(self.clock.now());

@@ -74,6 +74,25 @@ pub enum Standing {
     Stopped,
 }
 
+impl Standing {
+    /// The names of all states.
+    pub const NAMES: [&str; 6] =
+        ["starting", "standby", "connected", "retrying", "failed", "stopped"];
+
+    /// The name of the state.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Standby => "standby",
+            Self::Connected => "connected",
+            Self::Retrying { .. } => "retrying",
+            Self::Failed { .. } => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// Listening cannot go on until somebody changes something: a wrong token, a missing intent or scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -122,10 +141,16 @@ pub trait Listener: Send + Sync + 'static {
     /// Whether the platform allows one listener per bot only: then one process is elected.
     fn exclusive(&self) -> bool;
 
-    /// What would keep it from listening right now, found out without listening: `herald check` shows it.
+    /// Whether it listens with a token of its own, beside the bot's.
+    fn has_own_token(&self) -> bool {
+        false
+    }
+
+    /// What would keep it from listening right now, found out without listening: `herald check` shows it. After the first
+    /// colon stands what would be better.
     ///
     /// # Errors
-    /// When it would not hear the platform; the sentence says why, and what to change.
+    /// When it would not hear the platform; the sentence says why and, after the first colon, what to change.
     async fn check(&self) -> Result<String, Fatal> {
         Ok("there is nothing to check".to_owned())
     }

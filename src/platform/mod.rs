@@ -1,6 +1,7 @@
 //! The platforms behind one trait. Everything a vendor does differently stays in its folder.
 
 pub mod discord;
+pub mod finding;
 pub mod http;
 mod known;
 pub mod listener;
@@ -17,7 +18,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
+use self::finding::{Finding, Purpose};
 use self::listener::Listener;
 use crate::clock::Clock;
 use crate::model::{
@@ -202,6 +205,22 @@ pub trait Platform: Send + Sync + 'static {
     /// # Errors
     /// When the token is refused or the platform cannot be asked.
     async fn probe(&self) -> Result<Identity, Failure>;
+
+    /// Where its API is, without any secret. Whoever answers there tells the time.
+    fn address(&self) -> Option<&Url> {
+        None
+    }
+
+    /// What `herald check` asks: whose token it is, first, and then whether it may do all that it is for. Changes
+    /// nothing, and takes nothing away from a bot that runs.
+    async fn examine(&self, _purpose: Purpose) -> Vec<Finding> {
+        vec![finding::token(self.kind(), self.probe().await)]
+    }
+
+    /// Whether a channel can be used for this, likewise.
+    async fn examine_channel(&self, channel: &ChannelId, _purpose: Purpose) -> Finding {
+        Finding::channel(channel, self.describe(channel).await)
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub(super) fn no_answer(platform: PlatformKind, error: TransportError) -> Failur
     match error {
         TransportError::Unreachable(why) => Failure::retry(
             Reason::Unreachable,
-            format!("{title} could not be reached, nothing was sent: {why}"),
+            format!("{title} could not be reached ({why}), so nothing was sent"),
         ),
         TransportError::Timeout => Failure::ambiguous(
             Reason::Timeout,

@@ -122,6 +122,9 @@ pub(super) fn all() -> Vec<Channel> {
         Channel::new(Telegram, "-1001000000004", "Gone", "The bot was removed")
             .private()
             .standing(Standing::Outside),
+        Channel::new(Telegram, "-1001000000005", "Quiet", "The bot may only read")
+            .private()
+            .standing(Standing::ReadOnly),
         Channel::new(Telegram, "-4000000001", "Old group", "Now the supergroup Alerts")
             .private()
             .standing(Standing::Moved),

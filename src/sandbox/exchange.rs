@@ -72,8 +72,8 @@ pub(super) struct Desk<'a> {
     pub state: &'a mut State,
     pub now: Timestamp,
     pub events: &'a mut Vec<Event>,
-    /// Slack: `channels:read` is missing for this request.
-    pub missing_scope: bool,
+    /// Slack: these scopes are missing for this request.
+    pub missing_scopes: Vec<String>,
     /// Telegram: an update of unknown shape is among the others.
     pub odd_update: bool,
 }
@@ -134,7 +134,7 @@ pub(super) async fn exchange_after(
             state: &mut state,
             now: world.inner.clock.now(),
             events: &mut events,
-            missing_scope: fault.as_ref().is_some_and(|f| f.kind == FaultKind::MissingScope),
+            missing_scopes: fault.as_ref().map(Fault::missing_scopes).unwrap_or_default(),
             odd_update: fault.as_ref().is_some_and(|f| f.kind == FaultKind::OddUpdate),
         });
         if fault.is_none() {

@@ -37,6 +37,9 @@ pub struct Fault {
     /// For `slow`: the milliseconds before the answer. Default 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub millis: Option<u64>,
+    /// For `missing_scope`: which are missing, with commas between. Default `channels:read,files:write`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<String>,
 }
 
 /// What goes wrong.
@@ -61,7 +64,7 @@ pub enum FaultKind {
     RevokedToken,
     /// Slack: the token is wrong (`invalid_auth`).
     InvalidAuth,
-    /// Slack: `channels:read` or `files:write` is missing. Hits `auth.test` and the methods that need them.
+    /// Slack: [`Fault::scopes`] are missing. Hits `auth.test` and the methods that need them.
     MissingScope,
     /// Slack's Socket Mode: `disconnect` with `refresh_requested`, and the WebSocket is closed at once. With `times` 0 a
     /// storm.
@@ -198,6 +201,7 @@ impl Fault {
             retry_after: None,
             scope: None,
             millis: None,
+            scopes: None,
         }
     }
 
@@ -261,11 +265,22 @@ impl Fault {
         self.wait().clamp(0.0, 86_400.0).ceil() as u64
     }
 
+    /// The scopes that are missing.
+    pub(super) fn missing_scopes(&self) -> Vec<String> {
+        if self.kind != FaultKind::MissingScope {
+            return Vec::new();
+        }
+        let scopes = self.scopes.as_deref().unwrap_or("channels:read,files:write").split(',');
+        scopes.map(|scope| scope.trim().to_owned()).collect()
+    }
+
     fn hits(&self, platform: Vendor, method: &str, channels: &[&str]) -> bool {
         let fits = match self.kind {
             FaultKind::MissingScope => {
                 let families = ["auth.test", "conversations.", "files."];
                 families.iter().any(|family| method.starts_with(family))
+                    || (method.starts_with("chat.")
+                        && self.missing_scopes().iter().any(|scope| scope == "chat:write"))
             }
             FaultKind::Conflict | FaultKind::OddUpdate => method == "getUpdates",
             kind if kind.strikes_sockets_of().is_some() => method == "socket",

@@ -34,9 +34,15 @@ mod telegram;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
-use axum::Router;
+use axum::extract::State as Shared;
+use axum::response::Response;
+use axum::{Router, middleware};
+use http::{HeaderValue, header};
+use httpdate::fmt_http_date;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
@@ -137,6 +143,8 @@ struct Inner {
     tokens: Tokens,
     state: Mutex<State>,
     agent: agent::Agent,
+    /// How many seconds the answers' `Date` is ahead of the clock.
+    ahead: AtomicI64,
     events: broadcast::Sender<Event>,
 }
 
@@ -159,6 +167,7 @@ impl World {
                 clock,
                 tokens,
                 state: Mutex::new(State::default()),
+                ahead: AtomicI64::new(0),
                 events: broadcast::channel(EVENTS).0,
             }),
         }
@@ -172,6 +181,7 @@ impl World {
             .merge(telegram::router())
             .merge(agent::router())
             .merge(api::router())
+            .layer(middleware::map_response_with_state(self.clone(), dated))
             .with_state(self.clone())
     }
 
@@ -239,6 +249,11 @@ impl World {
         self.state().requests.iter().cloned().collect()
     }
 
+    /// Lets the `Date` of every answer be so many seconds ahead of the clock, or behind it.
+    pub fn clock_ahead(&self, seconds: i64) {
+        self.inner.ahead.store(seconds, Ordering::Relaxed);
+    }
+
     /// Ends the pages' event streams, which would otherwise keep a server that drains from stopping.
     pub fn close(&self) {
         self.tell(Event::Closing);
@@ -287,6 +302,21 @@ impl World {
         }
         let _ = self.inner.events.send(event);
     }
+}
+
+/// Dates an answer where the workspace's clock is off; elsewhere the server does.
+async fn dated(Shared(world): Shared<World>, mut response: Response) -> Response {
+    let ahead = world.inner.ahead.load(Ordering::Relaxed);
+    let seconds = world.inner.clock.now().0 / 1000 + ahead;
+    if ahead != 0
+        && let Ok(seconds) = u64::try_from(seconds)
+    {
+        let date = fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+        if let Ok(date) = HeaderValue::try_from(date) {
+            response.headers_mut().insert(header::DATE, date);
+        }
+    }
+    response
 }
 
 impl std::fmt::Debug for World {

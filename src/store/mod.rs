@@ -112,6 +112,17 @@ pub enum Recorded {
     Fenced,
 }
 
+/// What has not come to its end on a platform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many deliveries wait for their turn.
+    pub queued: u64,
+    /// How many are being sent.
+    pub sending: u64,
+    /// When the oldest of both was accepted.
+    pub oldest: Option<Timestamp>,
+}
+
 /// Which deliveries to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -182,6 +193,9 @@ pub trait Outbox: Send + Sync + 'static {
         hint: &str,
         now: Timestamp,
     ) -> Result<Option<Delivery>, StoreError>;
+
+    /// What has not come to its end, by platform; a platform for which there is nothing may be left out.
+    async fn backlog(&self) -> Result<BTreeMap<PlatformKind, Backlog>, StoreError>;
 
     /// Fails if nothing can be stored right now.
     async fn check_writable(&self) -> Result<(), StoreError>;

@@ -1,6 +1,7 @@
-//! What Herald says about itself: log lines on stderr, and traces to a collector. stdout belongs to MCP.
+//! What Herald says about itself: log lines on stderr, metrics, and traces to a collector. stdout belongs to MCP.
 
 mod format;
+pub mod metrics;
 pub mod otlp;
 mod redact;
 pub mod spans;
@@ -12,6 +13,7 @@ use secrecy::SecretString;
 use tracing_subscriber::EnvFilter;
 
 use format::Traced;
+pub use metrics::Metrics;
 pub use redact::Redacting;
 
 /// What is logged when nobody says otherwise.

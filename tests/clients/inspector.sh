@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # MCP Inspector against a sandbox: lists and calls every tool, in both protocol eras, over HTTP and stdio.
-# usage: inspector.sh HERALD BASE_URL      (node and the packages of package.json on the PATH's `node_modules`)
+# usage: inspector.sh HERALD BASE_URL [MCP_URL TOKEN]      (node and the packages of package.json on the PATH's `node_modules`)
 set -uo pipefail
 herald=$1 base=$2
+# A server on that sandbox that is not the sandbox's own, and the token it asks for.
+mcp=${3:-$base/mcp} authorization=(${4:+--header "Authorization: Bearer $4"})
 here=$(cd "$(dirname "$0")" && pwd)
 inspector="$here/node_modules/.bin/mcp-inspector"
 failed=0
@@ -12,7 +14,7 @@ trap 'rm -f "$complaints"' EXIT
 # What people would see in a channel.
 shown() { curl -fsS "$base/sandbox/api/messages?channel=$1"; }
 
-over_http() { "$inspector" --cli --server-url "$base/mcp" --transport http "$@"; }
+over_http() { "$inspector" --cli --server-url "$mcp" --transport http "${authorization[@]}" "$@"; }
 # Inspector gives a child only what it is told to: the exports of `herald sandbox`, one -e each.
 mapfile -t variables < <(env | grep -E '^(SLACK|DISCORD|TELEGRAM)_' | sed 's/^/-e\n/')
 over_stdio() { "$inspector" --cli "${variables[@]}" "$herald" stdio "$@"; }

@@ -54,6 +54,11 @@ impl Channel {
         matches!(self.kind, 10..=12)
     }
 
+    /// Whether this is a forum, where only threads take messages.
+    pub(super) const fn is_forum(&self) -> bool {
+        matches!(self.kind, 15 | 16)
+    }
+
     const fn category(&self) -> ChannelKind {
         match self.kind {
             0 | 2 | 13 => ChannelKind::Public,
@@ -67,16 +72,16 @@ impl Channel {
     }
 
     /// What keeps everybody from posting here. Permissions would need roles and overwrites too: a send tells.
-    fn obstacle(&self) -> Option<&'static str> {
+    pub(super) fn obstacle(&self) -> Option<&'static str> {
         match self.kind {
             4 => Some("this is a category: use one of its channels"),
             15 | 16 => Some("this is a forum: only its threads can be posted in, by their own ID"),
             0 | 1 | 2 | 3 | 5 | 13 => None,
             10..=12 if self.thread_metadata.as_ref().is_some_and(|t| t.locked) => {
-                Some("the thread is locked")
+                Some("the thread is locked: unlock it, or use its channel")
             }
             10..=12 => None,
-            _ => Some("Discord does not take messages in this kind of channel"),
+            _ => Some("Discord does not take messages in this kind of channel: use a text channel"),
         }
     }
 

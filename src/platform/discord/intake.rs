@@ -14,7 +14,7 @@ use super::events::{Heard, Servers, What};
 use super::interactions;
 use super::listener::Timing;
 use super::session::Session;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::model::{ChannelId, Disposition, Event, Occurrence, PlatformKind, Visit};
 use crate::platform::listener::{Ears, NotTaken, Standing, backoff};
 
@@ -170,7 +170,16 @@ impl Intake<'_> {
             What::Press { key, message_id, .. } => Occurrence::Press { key, message_id },
         };
         let at = self.clock.now();
-        Some(Event { id: heard.id.clone(), visit, what, respond: None, at, traceparent: None })
+        let happened_at = moment(&heard.id);
+        Some(Event {
+            id: heard.id.clone(),
+            visit,
+            what,
+            respond: None,
+            at,
+            traceparent: None,
+            happened_at,
+        })
     }
 
     /// The channel, and the thread of it, if it is one.
@@ -237,5 +246,25 @@ impl Place {
     fn due(&self, every: Duration) -> Option<Instant> {
         let news = self.reached.is_some() && self.reached != self.saved;
         news.then(|| self.saved_at.map_or_else(Instant::now, |last| last + every))
+    }
+}
+
+/// When a snowflake was made: its upper bits are milliseconds since 2015.
+/// <https://docs.discord.com/developers/reference#snowflakes>
+fn moment(snowflake: &str) -> Option<Timestamp> {
+    const EPOCH: i64 = 1_420_070_400_000;
+    let snowflake: u64 = snowflake.parse().ok()?;
+    i64::try_from(snowflake >> 22).ok().map(|millis| Timestamp(EPOCH + millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snowflake_says_when_it_was_made() {
+        // The documentation's example.
+        assert_eq!(moment("175928847299117063"), Some(Timestamp(1_462_015_105_796)));
+        assert_eq!(moment("not one"), None);
     }
 }

@@ -22,6 +22,7 @@ use super::intake::{Intake, Item, Listened};
 use super::session::{MESSAGE_CONTENT, Session, intents, is_gateway};
 use crate::clock::Clock;
 use crate::model::{Failure, PlatformKind, Reason};
+use crate::platform::finding;
 use crate::platform::http::HttpClient;
 use crate::platform::listener::{Ears, Fatal, Listener, Standing, backoff};
 
@@ -33,8 +34,7 @@ const ASK_AGAIN: u32 = 3;
 const GIVE_UP: u32 = 5;
 
 /// The token is shown to no such server.
-const STRANGE_GATEWAY: &str =
-    "the gateway that was named is neither Discord's nor on the host of DISCORD_API_URL";
+const STRANGE_GATEWAY: &str = "the gateway that was named is neither Discord's nor on the host of DISCORD_API_URL: correct that, or take it away";
 
 /// The pauses, so that tests need not wait for them.
 #[derive(Clone, Copy, Debug)]
@@ -285,7 +285,8 @@ impl Listener for Gateway {
     async fn check(&self) -> Result<String, Fatal> {
         let refused = |failure: Failure| {
             let token = failure.reason == Reason::Auth;
-            Fatal(if token { BAD_TOKEN.to_owned() } else { failure.hint })
+            let told = || finding::sentence(PlatformKind::Discord, &failure);
+            Fatal(if token { BAD_TOKEN.to_owned() } else { told() })
         };
         let api = &self.discord.api;
         let offer: Offer = api.get(&["gateway", "bot"], &[]).await.map_err(refused)?;

@@ -10,6 +10,7 @@
 
 mod api;
 mod channels;
+mod checkup;
 mod config;
 mod events;
 mod failure;
@@ -19,10 +20,12 @@ mod intake;
 mod interactions;
 mod listener;
 mod message;
+mod permissions;
 pub mod render;
 mod session;
 mod setup;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,9 +35,12 @@ pub use listener::listener;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use setup::setup;
+use url::Url;
 
 use self::api::{Api, understood};
 use self::channels::Channel;
+use self::permissions::Membership;
+use super::finding::{Finding, Purpose};
 use super::http::{HttpClient, TransportError};
 use super::known::Known;
 use super::verdict::no_answer;
@@ -60,6 +66,8 @@ pub struct Discord {
     pace: Pace,
     /// Channels by ID: which server for permalinks, which parent for threads. Neither changes.
     known: Known<Channel>,
+    /// What the bot is in each server, learnt when it is checked.
+    memberships: Known<Arc<Membership>>,
 }
 
 /// A message, a thread or a user, as far as we look at it.
@@ -84,6 +92,7 @@ impl Discord {
             api: Api::new(http, base, token),
             pace: config.pace.unwrap_or(Pace::new(Duration::from_secs(1), 5)),
             known: Known::default(),
+            memberships: Known::default(),
         })
     }
 
@@ -274,6 +283,14 @@ impl Platform for Discord {
         };
         let parent = known.parent_id.as_deref().filter(|_| known.is_thread());
         Ok(parent.and_then(|id| ChannelId::new(PlatformKind::Discord, id).ok()))
+    }
+
+    fn address(&self) -> Option<&Url> {
+        Some(&self.api.base)
+    }
+
+    async fn examine_channel(&self, channel: &ChannelId, purpose: Purpose) -> Finding {
+        self.checkup(channel, purpose).await
     }
 
     async fn probe(&self) -> Result<Identity, Failure> {

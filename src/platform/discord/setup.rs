@@ -6,16 +6,7 @@ use secrecy::ExposeSecret;
 
 use super::config::Config;
 use super::is_id;
-
-/// What the bot needs, by its name in the portal: <https://docs.discord.com/developers/topics/permissions>.
-const PERMISSIONS: [(&str, u32); 6] = [
-    ("View Channels", 10),
-    ("Send Messages", 11),
-    ("Attach Files", 15),
-    ("Read Message History", 16),
-    ("Create Public Threads", 35),
-    ("Send Messages in Threads", 38),
-];
+use super::permissions::INVITED;
 
 /// What `herald setup discord` prints: the invite link, the intents, the settings.
 #[must_use]
@@ -23,8 +14,8 @@ pub fn setup(config: &Config) -> String {
     let client = client_id(config);
     let placeholder = client.is_none();
     let client = client.unwrap_or_else(|| "YOUR_APPLICATION_ID".to_owned());
-    let bits = PERMISSIONS.iter().fold(0_u64, |bits, (_, bit)| bits | 1 << bit);
-    let names: Vec<&str> = PERMISSIONS.iter().map(|(name, _)| *name).collect();
+    let bits = INVITED.iter().fold(0, |bits, permission| bits | permission.bit);
+    let names: Vec<&str> = INVITED.iter().map(|permission| permission.name).collect();
     let names = names.join(", ");
     let application = if placeholder {
         "1. Create an application and its bot: https://discord.com/developers/applications\n   \

@@ -77,6 +77,16 @@ impl Api {
         Self { within: Some(within), ..self.clone() }
     }
 
+    /// Where the methods are.
+    pub(super) const fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Whether the token begins like this. What it begins with says which kind it is, and is no secret.
+    pub(super) fn token_begins(&self, with: &str) -> bool {
+        self.token.expose_secret().trim().starts_with(with)
+    }
+
     /// The client, for what is no method.
     pub(super) const fn http(&self) -> &HttpClient {
         &self.http

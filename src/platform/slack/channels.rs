@@ -62,9 +62,11 @@ impl Conversation {
         let public = self.kind() == ChannelKind::Public;
         let anywhere = scopes.is_some_and(|s| s.iter().any(|s| s == "chat:write.public"));
         if self.is_archived {
-            Some("the channel is archived")
+            Some("the channel is archived: unarchive it or use another one")
         } else if self.is_read_only {
-            Some("the channel is read-only")
+            Some(
+                "the channel is read-only: an admin has to allow the bot under the channel's posting permissions",
+            )
         } else if self.is_member || self.is_im || self.is_mpim || (public && anywhere) {
             None
         } else if public {
@@ -117,7 +119,7 @@ impl Slack {
         if refusal.lacks_scope() {
             return Ok(ChannelInfo {
                 note: Some(
-                    "its name and state are not known: the bot token lacks channels:read (groups:read for private channels)"
+                    "its name and state are not known: add the scope channels:read (groups:read for private channels) under OAuth & Permissions and reinstall the app"
                         .to_owned(),
                 ),
                 ..unknown(channel.id())

@@ -137,6 +137,7 @@ impl Reader<'_> {
             respond: None,
             at: self.now,
             traceparent: None,
+            happened_at: moment(ts),
         })
     }
 
@@ -165,6 +166,7 @@ impl Reader<'_> {
             respond: self.respond(fields),
             at: self.now,
             traceparent: None,
+            happened_at: None,
         })
     }
 
@@ -211,6 +213,7 @@ impl Reader<'_> {
             respond: self.respond(payload),
             at: self.now,
             traceparent: None,
+            happened_at: text(action, "action_ts").and_then(moment),
         })
     }
 
@@ -237,6 +240,13 @@ fn file(file: &Value) -> Option<Attachment> {
 
 fn channel(id: &str) -> Option<ChannelId> {
     ChannelId::new(PlatformKind::Slack, id).ok()
+}
+
+/// A `ts` as a time.
+fn moment(ts: &str) -> Option<Timestamp> {
+    let (seconds, micros) = ts.split_once('.')?;
+    let (seconds, micros): (i64, i64) = (seconds.parse().ok()?, micros.parse().ok()?);
+    Some(Timestamp(seconds.checked_mul(1000)?.checked_add(micros / 1000)?))
 }
 
 /// The parent of a message in a thread; a parent itself stands in none.

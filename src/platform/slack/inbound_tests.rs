@@ -65,6 +65,7 @@ fn a_mention_is_the_same_event_in_both_of_its_forms() {
             respond: None,
             at: NOW,
             traceparent: None,
+            happened_at: Some(Timestamp(1_700_000_000_000)),
         }
     );
 }

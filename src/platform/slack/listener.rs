@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use super::api::{Api, Arguments, CallError, Reply};
+use super::api::{Api, Arguments, CallError};
 use super::home::Finder;
 use super::origin::Origins;
 use super::socket_mode::{Connection, End, Lanes, Note, Wiring};
 use super::{Config, NOTHING};
 use crate::clock::Clock;
 use crate::model::{Failure, PlatformKind, Reason};
+use crate::platform::finding;
 use crate::platform::http::HttpClient;
 use crate::platform::listener::{Ears, Fatal, Listener, Standing, backoff};
 use crate::platform::socket;
@@ -122,17 +123,22 @@ impl SocketMode {
     }
 
     /// Asks for the address of a WebSocket: <https://docs.slack.dev/reference/methods/apps.connections.open>.
-    async fn address(&self) -> Result<Url, Setback> {
+    async fn ask(&self) -> Result<String, CallError> {
         #[derive(Deserialize)]
         struct Opened {
             url: String,
         }
-        let Reply { value, .. } = self
-            .api
-            .call::<Opened>("apps.connections.open", Arguments::Form(&NOTHING))
-            .await
-            .map_err(refused)?;
-        self.origins.socket(&value.url).ok_or_else(|| Setback::Passing {
+        let opened =
+            self.api.call::<Opened>("apps.connections.open", Arguments::Form(&NOTHING)).await?;
+        Ok(opened.value.url)
+    }
+
+    async fn address(&self) -> Result<Url, Setback> {
+        let url = self.ask().await.map_err(|error| match refusal(error) {
+            Ok(why) => Setback::Fatal(why.to_owned()),
+            Err(failure) => passing(failure),
+        })?;
+        self.origins.socket(&url).ok_or_else(|| Setback::Passing {
             why: "Slack named no address for a WebSocket".to_owned(),
             after: None,
         })
@@ -218,14 +224,15 @@ fn after(end: End) -> Next {
     Next::Reconnect { why: why.to_owned(), asked: false, at_least }
 }
 
-/// What a refused `apps.connections.open` means. It is the app token's call, and the table of failures speaks of the bot's.
-fn refused(error: CallError) -> Setback {
+/// What a refused `apps.connections.open` means: what somebody has to change, or something that passes. It is the app
+/// token's call, and the table of failures speaks of the bot's.
+fn refusal(error: CallError) -> Result<&'static str, Failure> {
     let code = match &error {
         CallError::Refused(refusal) => refusal.error.clone().unwrap_or_default(),
         CallError::Failed(_) => String::new(),
     };
     let failure = Failure::from(error);
-    let why = match (failure.reason, &*code) {
+    Ok(match (failure.reason, &*code) {
         (Reason::Auth, "not_allowed_token_type") => {
             "SLACK_APP_TOKEN is a token of another kind: set it to the app-level token (xapp-…)"
         }
@@ -238,9 +245,8 @@ fn refused(error: CallError) -> Setback {
         (Reason::MissingPermission, code) if !code.is_empty() => {
             "the Slack workspace does not let the app of SLACK_APP_TOKEN connect: a workspace admin has to approve it"
         }
-        _ => return passing(failure),
-    };
-    Setback::Fatal(why.to_owned())
+        _ => return Err(failure),
+    })
 }
 
 fn passing(failure: Failure) -> Setback {
@@ -291,10 +297,17 @@ impl Listener for SocketMode {
     }
 
     async fn check(&self) -> Result<String, Fatal> {
-        match self.address().await {
-            Ok(_) => Ok("Socket Mode: SLACK_APP_TOKEN is accepted".to_owned()),
-            Err(Setback::Fatal(why) | Setback::Passing { why, .. }) => Err(Fatal(why)),
+        match self.ask().await {
+            Ok(_) => Ok("Socket Mode; SLACK_APP_TOKEN is accepted".to_owned()),
+            Err(error) => Err(Fatal(match refusal(error) {
+                Ok(why) => why.to_owned(),
+                Err(failure) => finding::sentence(PlatformKind::Slack, &failure),
+            })),
         }
+    }
+
+    fn has_own_token(&self) -> bool {
+        true
     }
 
     async fn listen(&self, ears: Ears) -> Result<(), Fatal> {

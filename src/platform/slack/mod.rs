@@ -2,6 +2,7 @@
 
 mod api;
 mod channels;
+mod checkup;
 mod config;
 pub mod events;
 mod failure;
@@ -33,6 +34,7 @@ use uuid::Uuid;
 
 use self::api::{Api, Arguments, CallError, Reply};
 use self::origin::Origins;
+use super::finding::{Finding, Purpose};
 use super::http::HttpClient;
 use super::known::Known;
 use super::verdict::not_understood;
@@ -357,6 +359,14 @@ impl Platform for Slack {
 
     async fn list(&self) -> Result<Vec<ChannelInfo>, Failure> {
         self.channels().await
+    }
+
+    fn address(&self) -> Option<&Url> {
+        Some(self.api.base())
+    }
+
+    async fn examine(&self, purpose: Purpose) -> Vec<Finding> {
+        self.checkup(purpose).await
     }
 
     async fn probe(&self) -> Result<Identity, Failure> {

@@ -47,6 +47,11 @@ impl Api {
         id.trim().parse().ok()
     }
 
+    /// Where the API is, without the token.
+    pub(super) const fn base(&self) -> &Url {
+        &self.base
+    }
+
     /// How long a call may take at most.
     pub(super) const fn timeout(&self) -> Duration {
         self.http.total_timeout()

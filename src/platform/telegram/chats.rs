@@ -103,9 +103,9 @@ impl Chat {
             "left" | "kicked" => Some(
                 "the bot is not in the chat: add it to the group, or to the channel as an administrator",
             ),
-            "restricted" if me.can_send_messages == Some(false) => {
-                Some("the bot may not send messages in this chat: an administrator has to let it")
-            }
+            "restricted" if me.can_send_messages == Some(false) => Some(
+                "the bot may not send messages in this chat: give it the right to, or make it an administrator",
+            ),
             "administrator" if self.kind == "channel" && me.can_post_messages == Some(false) => {
                 Some("the bot may not post in this channel: give it the right to post messages")
             }

@@ -21,6 +21,7 @@ pub use config::Config;
 use serde::Deserialize;
 use serde_json::json;
 pub use setup::setup;
+use url::Url;
 
 use self::api::Api;
 use super::http::HttpClient;
@@ -169,6 +170,10 @@ impl Platform for Telegram {
             Reason::Rejected,
             "Telegram does not tell a bot which chats it is in: the operator can name them in TELEGRAM_CHAT_IDS",
         ))
+    }
+
+    fn address(&self) -> Option<&Url> {
+        Some(self.api.base())
     }
 
     async fn probe(&self) -> Result<Identity, Failure> {

@@ -15,7 +15,8 @@ use super::api::{Api, understood};
 use super::trouble::{Trouble, refused};
 use super::updates::{self, Me, Skipped};
 use crate::clock::{Clock, Timestamp};
-use crate::model::PlatformKind;
+use crate::model::{PlatformKind, Reason};
+use crate::platform::finding;
 use crate::platform::listener::{Ears, Fatal, Listener, NotTaken, Standing, backoff};
 use crate::platform::verdict::not_understood;
 
@@ -100,9 +101,9 @@ impl Listener for Polling {
     async fn check(&self) -> Result<String, Fatal> {
         let ask = async |method: &'static str| {
             let asked = self.api.ask(method, &json!({})).await;
-            asked.map_err(|failure| match Trouble::from(failure) {
-                Trouble::Fatal(why) | Trouble::Passing { why, .. } => Fatal(why),
-                Trouble::Stopped => Fatal("it was told to stop".to_owned()),
+            asked.map_err(|failure| match failure.reason {
+                Reason::Auth => Fatal(failure.hint),
+                _ => Fatal(finding::sentence(PlatformKind::Telegram, &failure)),
             })
         };
         let odd = || Fatal(not_understood(PlatformKind::Telegram).hint);
@@ -111,20 +112,20 @@ impl Listener for Polling {
         let mut told = match me.hears_everything {
             true => "long polling; in groups it hears everything",
             false => {
-                "long polling; in groups it hears commands, mentions and replies (privacy mode)"
+                "long polling; in groups it hears commands, mentions and replies (privacy mode, which /setprivacy at @BotFather switches off)"
             }
         }
         .to_owned();
-        if webhook.get("url").and_then(Value::as_str).is_some_and(|url| !url.is_empty()) {
-            // Its address may hold a secret.
-            told.push_str("; a webhook is set, which the bot takes down when it starts");
-        }
         match webhook.get("pending_update_count").and_then(Value::as_u64) {
             None | Some(0) => {}
             Some(waiting) if self.drop_pending => {
-                told.push_str(&format!("; waiting, and thrown away when it starts: {waiting}"));
+                told.push_str(&format!("; {waiting} waiting, and thrown away when it starts"));
             }
-            Some(waiting) => told.push_str(&format!("; waiting to be answered: {waiting}")),
+            Some(waiting) => told.push_str(&format!("; {waiting} waiting to be answered")),
+        }
+        if webhook.get("url").and_then(Value::as_str).is_some_and(|url| !url.is_empty()) {
+            // Its address may hold a secret.
+            told.push_str("; a webhook is set, which the bot takes down when it starts: if another program set it, give this bot a token of its own");
         }
         Ok(told)
     }

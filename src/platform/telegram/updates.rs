@@ -77,7 +77,13 @@ pub(super) fn read(update: &Value, me: &Me, at: Timestamp) -> Result<Heard, Skip
         (None, Some(query)) => pressed(query)?,
         (None, None) => return Err(NotForUs),
     };
-    Ok(Heard { event: Event { id, visit, what, respond: None, at, traceparent: None }, query })
+    // A press says no time: its message's is older.
+    let date = update.get("message").and_then(|message| message.get("date")?.as_i64());
+    let happened_at = date.map(|seconds| Timestamp(seconds.saturating_mul(1000)));
+    Ok(Heard {
+        event: Event { id, visit, what, respond: None, at, traceparent: None, happened_at },
+        query,
+    })
 }
 
 /// <https://core.telegram.org/bots/api#message>

@@ -70,6 +70,7 @@ fn a_message_is_told_with_who_where_and_when() {
             respond: None,
             at: AT,
             traceparent: None,
+            happened_at: Some(Timestamp(1_790_000_000_000)),
         }
     );
     assert_eq!(heard.query, None);

@@ -80,6 +80,9 @@ pub(super) async fn call(
     if *world.inner.agent.down.borrow() {
         return broken(Vec::new());
     }
+    if let Some(refusal) = world.inner.agent.turns_away(headers) {
+        return refusal;
+    }
     let id = request.get("id").cloned().unwrap_or_default();
     let dialect = match dialect(flavour, headers) {
         Ok(dialect) => dialect,

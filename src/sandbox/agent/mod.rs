@@ -51,7 +51,8 @@ use axum::body::Bytes;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use http::HeaderMap;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, StatusCode};
 pub(super) use script::HINTS;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -99,6 +100,8 @@ pub(super) struct Agent {
     desk: Mutex<Desk>,
     down: watch::Sender<bool>,
     mute: watch::Sender<bool>,
+    /// The bearer token to be shown, where one is.
+    guarded: Mutex<Option<String>>,
 }
 
 struct Desk {
@@ -117,7 +120,17 @@ impl Agent {
             ids: Ids::seeded(now),
         };
         let (down, mute) = (watch::channel(false).0, watch::channel(false).0);
-        Self { desk: Mutex::new(desk), down, mute }
+        Self { desk: Mutex::new(desk), down, mute, guarded: Mutex::new(None) }
+    }
+
+    /// 401 for whoever does not show the token.
+    fn turns_away(&self, headers: &HeaderMap) -> Option<Response> {
+        let guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = guarded.as_deref()?;
+        let shown = header(headers, "authorization").and_then(|it| it.strip_prefix("Bearer "));
+        let refusal = [(WWW_AUTHENTICATE, "Bearer")];
+        (shown != Some(token))
+            .then(|| (StatusCode::UNAUTHORIZED, refusal, "Unauthorized\n").into_response())
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -141,6 +154,12 @@ impl World {
     /// broken connection. Its tasks go on.
     pub fn agent_down(&self, down: bool) {
         self.inner.agent.down.send_replace(down);
+    }
+
+    /// Lets the agent be asked only with this bearer token, or by everyone again.
+    pub fn agent_token(&self, token: Option<&str>) {
+        let mut guarded = self.inner.agent.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        *guarded = token.map(str::to_owned);
     }
 
     /// Keeps the agent from answering what it is asked from now on, or lets it: the message is there and its task runs, but
@@ -221,6 +240,9 @@ fn card(world: &World, flavour: Flavour, headers: &HeaderMap) -> Response {
     note(world, flavour, "agent-card.json", headers, &Value::Null);
     if *world.inner.agent.down.borrow() {
         return broken(Vec::new());
+    }
+    if let Some(refusal) = world.inner.agent.turns_away(headers) {
+        return refusal;
     }
     let url = format!("http://127.0.0.1:8083/api/a2a/sandbox/{}/", flavour.name());
     let mut card = json!({

@@ -82,6 +82,7 @@ const NO_JSON: Refused =
 const NOT_FOUND: Refused = Refused::new(StatusCode::NOT_FOUND, 0, "404: Not Found");
 const UNKNOWN_CHANNEL: Refused = Refused::new(StatusCode::NOT_FOUND, 10003, "Unknown Channel");
 const UNKNOWN_GUILD: Refused = Refused::new(StatusCode::NOT_FOUND, 10004, "Unknown Guild");
+const UNKNOWN_MEMBER: Refused = Refused::new(StatusCode::NOT_FOUND, 10007, "Unknown Member");
 const UNKNOWN_MESSAGE: Refused = Refused::new(StatusCode::NOT_FOUND, 10008, "Unknown Message");
 const MISSING_ACCESS: Refused = Refused::new(StatusCode::FORBIDDEN, 50001, "Missing Access");
 const MISSING_PERMISSIONS: Refused =
@@ -204,6 +205,11 @@ fn apply(
             "id": GUILD, "name": "Sandbox", "icon": null, "owner": false,
             "permissions": "2048", "features": [],
         }])),
+        Action::Guild(GUILD) => ok(places::guild_object()),
+        Action::Guild(_) => Err(UNKNOWN_GUILD),
+        Action::Member(GUILD, BOT_ID) => ok(places::bot_member()),
+        Action::Member(GUILD, _) => Err(UNKNOWN_MEMBER),
+        Action::Member(..) => Err(UNKNOWN_GUILD),
         Action::GuildChannels(guild) => {
             if guild != GUILD {
                 return Err(UNKNOWN_GUILD);

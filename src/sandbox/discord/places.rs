@@ -12,6 +12,13 @@ use crate::sandbox::channels::{Channel, Standing};
 use crate::sandbox::people::person;
 use crate::sandbox::state::{Message, State};
 
+const BOT_ROLE: &str = "200000000000000009";
+const VIEW_CHANNEL: u64 = 1 << 10;
+const SEND_MESSAGES: u64 = 1 << 11;
+const READ_HISTORY: u64 = 1 << 16;
+/// With files, public threads, and messages in them.
+const INVITED: u64 = VIEW_CHANNEL | SEND_MESSAGES | 1 << 15 | READ_HISTORY | 1 << 35 | 1 << 38;
+
 pub(super) fn found<'a>(state: &'a State, channel: &str, id: &str) -> Result<&'a Message, Refused> {
     state.find(Vendor::Discord, channel, id).ok_or(UNKNOWN_MESSAGE)
 }
@@ -61,10 +68,46 @@ pub(super) fn channel_object(channel: &Channel) -> Value {
             );
         } else {
             object.insert("topic".to_owned(), json!(channel.topic));
-            object.insert("permission_overwrites".to_owned(), json!([]));
+            object.insert("permission_overwrites".to_owned(), overwrites(channel));
         }
     }
     object
+}
+
+/// What is different in a channel from the server: <https://docs.discord.com/developers/topics/permissions>.
+fn overwrites(channel: &Channel) -> Value {
+    let everyone =
+        |deny: u64| json!([{ "id": GUILD, "type": 0, "allow": "0", "deny": deny.to_string() }]);
+    match channel.standing {
+        Standing::Outside => everyone(VIEW_CHANNEL),
+        Standing::ReadOnly => everyone(SEND_MESSAGES),
+        _ => json!([]),
+    }
+}
+
+/// The server as `GET /guilds/{id}` tells of it: <https://docs.discord.com/developers/resources/guild#guild-object>.
+pub(super) fn guild_object() -> Value {
+    let role = |id: &str, name: &str, permissions: u64, managed: bool| {
+        json!({ "id": id, "name": name, "color": 0, "hoist": false, "position": u8::from(managed),
+                "permissions": permissions.to_string(), "managed": managed, "mentionable": false, "flags": 0 })
+    };
+    // What everybody may, then what an invitation by `herald setup discord` asks for.
+    let roles = [
+        role(GUILD, "@everyone", VIEW_CHANNEL | SEND_MESSAGES | READ_HISTORY, false),
+        role(BOT_ROLE, "herald", INVITED, true),
+    ];
+    json!({ "id": GUILD, "name": "Sandbox", "owner_id": "300000000000000001", "features": [],
+            "roles": roles })
+}
+
+/// The bot as one of the server's.
+pub(super) fn bot_member() -> Value {
+    let mut member = member_object();
+    if let Some(member) = member.as_object_mut() {
+        member.insert("roles".to_owned(), json!([BOT_ROLE]));
+        member.insert("user".to_owned(), message::bot_user());
+    }
+    member
 }
 
 /// Somebody as Discord tells of them.

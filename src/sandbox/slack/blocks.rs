@@ -13,7 +13,7 @@ pub(super) struct Refused {
     pub error: String,
     pub message: Option<String>,
     /// The scope that is needed, and those there are.
-    pub scope: Option<(&'static str, &'static str)>,
+    pub scope: Option<(&'static str, String)>,
 }
 
 impl Refused {
@@ -25,7 +25,7 @@ impl Refused {
         Self { message: Some(message.into()), ..Self::code(error) }
     }
 
-    pub(super) fn scope(needed: &'static str, provided: &'static str) -> Self {
+    pub(super) fn scope(needed: &'static str, provided: String) -> Self {
         Self { scope: Some((needed, provided)), ..Self::code("missing_scope") }
     }
 }

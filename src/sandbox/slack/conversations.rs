@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::blocks::Refused;
-use super::{Arguments, SCOPES_LESS, TEAM, is_true, known_channel, required, shape, text_of};
+use super::{Arguments, TEAM, is_true, known_channel, need_scope, required, shape, text_of};
 use crate::sandbox::Vendor;
 use crate::sandbox::channels::{Channel, Standing};
 use crate::sandbox::exchange::Desk;
@@ -25,14 +25,10 @@ fn conversation(channel: &Channel) -> Value {
     })
 }
 
-fn need_scope(desk: &Desk<'_>) -> Result<(), Refused> {
-    if desk.missing_scope { Err(Refused::scope("channels:read", SCOPES_LESS)) } else { Ok(()) }
-}
-
 pub(super) fn info(arguments: &Arguments, desk: &Desk<'_>) -> Result<Value, Refused> {
     let channel = known_channel(Some(required(arguments, "channel")?), desk.state)?;
     if !channel.private {
-        need_scope(desk)?;
+        need_scope("channels:read", desk)?;
     }
     Ok(json!({ "ok": true, "channel": conversation(channel) }))
 }
@@ -70,7 +66,7 @@ pub(super) fn list(arguments: &Arguments, desk: &Desk<'_>) -> Result<Value, Refu
         return Err(Refused::code("invalid_types"));
     }
     if types.contains(&"public_channel") {
-        need_scope(desk)?;
+        need_scope("channels:read", desk)?;
     }
     let (start, limit) = (cursor(arguments)?, limit(arguments, 100, 1000)?);
     let without_archived = is_true(arguments, "exclude_archived");

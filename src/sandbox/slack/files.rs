@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::blocks::Refused;
-use super::{Arguments, HOST, SCOPES_LESS, chat, required, text_of};
+use super::{Arguments, HOST, chat, need_scope, required, text_of};
 use crate::sandbox::exchange::Desk;
 use crate::sandbox::state::{File, Message};
 use crate::sandbox::{Event, Vendor, World};
@@ -32,13 +32,9 @@ pub(super) fn router() -> Router<World> {
         .layer(DefaultBodyLimit::max(MOST))
 }
 
-fn need_scope(desk: &Desk<'_>) -> Result<(), Refused> {
-    if desk.missing_scope { Err(Refused::scope("files:write", SCOPES_LESS)) } else { Ok(()) }
-}
-
 /// `files.getUploadURLExternal`.
 pub(super) fn begin(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Refused> {
-    need_scope(&desk)?;
+    need_scope("files:write", &desk)?;
     let name = required(arguments, "filename")?.to_owned();
     let length = required(arguments, "length")?;
     let length = length.parse().ok().filter(|length| *length > 0);
@@ -63,7 +59,7 @@ async fn upload(Shared(world): Shared<World>, Path(id): Path<String>, body: Byte
 
 /// `files.completeUploadExternal`.
 pub(super) fn complete(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Refused> {
-    need_scope(&desk)?;
+    need_scope("files:write", &desk)?;
     let wanted = arguments.get("files").and_then(Value::as_array).filter(|it| !it.is_empty());
     let wanted = wanted.ok_or_else(|| Refused::code("invalid_arguments"))?;
     let channel = chat::writable(text_of(arguments, "channel_id"), desk.state)?.id.clone();

@@ -32,8 +32,6 @@ use super::{Tokens, Vendor, World};
 
 const SCOPES: &str = "app_mentions:read,channels:history,channels:read,chat:write,commands,files:read,\
                       files:write,groups:history,groups:read,im:history";
-const SCOPES_LESS: &str = "app_mentions:read,channels:history,chat:write,commands,files:read,\
-                           groups:history,groups:read,im:history";
 const APP: &str = "A0HERALD";
 const TEAM: &str = "T0SANDBOX";
 const USER: &str = "U0HERALD";
@@ -180,7 +178,7 @@ async fn call(
     }
 
     exchange(&world, call, refuse, move |desk| {
-        let scopes = if desk.missing_scope { SCOPES_LESS } else { SCOPES };
+        let scopes = scopes_without(&desk.missing_scopes);
         let result = match broken {
             Some(error) => Err(Refused::code(error)),
             None => answer(&method, &arguments, known, desk),
@@ -253,6 +251,9 @@ fn answer(
             format!("[ERROR] unknown argument: {unknown}"),
         ));
     }
+    if method.starts_with("chat.") {
+        need_scope("chat:write", &desk)?;
+    }
     match method {
         "auth.test" => Ok(json!({
             "ok": true, "url": format!("{HOST}/"), "team": "Sandbox", "user": "herald",
@@ -273,6 +274,20 @@ fn answer(
         "conversations.replies" => conversations::replies(arguments, desk.state),
         _ => Err(Refused::code("unknown_method")),
     }
+}
+
+/// The token's scopes, but for those that are missing.
+fn scopes_without(missing: &[String]) -> String {
+    let scopes: Vec<&str> =
+        SCOPES.split(',').filter(|scope| missing.iter().all(|missing| missing != scope)).collect();
+    scopes.join(",")
+}
+
+fn need_scope(scope: &'static str, desk: &Desk<'_>) -> Result<(), Refused> {
+    if desk.missing_scopes.iter().any(|missing| missing == scope) {
+        return Err(Refused::scope(scope, scopes_without(&desk.missing_scopes)));
+    }
+    Ok(())
 }
 
 fn text_of<'a>(arguments: &'a Arguments, name: &str) -> Option<&'a str> {
@@ -356,7 +371,7 @@ fn refusal(refused: &Refused) -> Answer {
                 object.insert("errors".to_owned(), json!([short]));
             }
         }
-        if let Some((needed, provided)) = refused.scope {
+        if let Some((needed, provided)) = &refused.scope {
             object.insert("needed".to_owned(), json!(needed));
             object.insert("provided".to_owned(), json!(provided));
         }

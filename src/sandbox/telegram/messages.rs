@@ -7,7 +7,7 @@ use super::{
     Parameters, Refused, bad_request, bot, chat, chat_object, entities, files, keyboard, number,
     user, written,
 };
-use crate::sandbox::channels::Channel;
+use crate::sandbox::channels::{Channel, Standing};
 use crate::sandbox::exchange::Desk;
 use crate::sandbox::state::{Button, File, Message, State};
 use crate::sandbox::{Event, Vendor};
@@ -100,6 +100,9 @@ fn post(
     desk: Desk<'_>,
 ) -> Result<Value, Refused> {
     let chat = chat(given, desk.state)?.clone();
+    if chat.standing == Standing::ReadOnly {
+        return Err(bad_request("not enough rights to send text messages to the chat"));
+    }
     let topic = topic(given, &chat)?;
     let reply_to = reply_to(given, &chat, desk.state)?;
     let buttons = keyboard::buttons(given)?;

@@ -4,6 +4,7 @@
 pub(super) const METHODS: &[(&str, &[&str])] = &[
     ("getMe", &[]),
     ("getChat", &["chat_id"]),
+    ("getChatMember", &["chat_id", "user_id"]),
     (
         "sendMessage",
         &[

@@ -198,6 +198,7 @@ fn apply(method: &str, given: &Parameters, desk: Desk<'_>) -> Result<Value, Refu
             }
             Ok(chat)
         }
+        "getChatMember" => member(given, desk.state),
         "sendMessage" => messages::send(given, desk),
         "sendDocument" => files::send(given, desk),
         "editMessageText" => messages::edit(given, desk),
@@ -211,6 +212,22 @@ fn apply(method: &str, given: &Parameters, desk: Desk<'_>) -> Result<Value, Refu
         "setMyCommands" => updates::set_commands(given, desk),
         _ => Ok(desk.state.telegram.commands()),
     }
+}
+
+/// The bot as a member; of others this workspace tells nothing. <https://core.telegram.org/bots/api#chatmember>
+fn member(given: &Parameters, state: &State) -> Result<Value, Refused> {
+    let chat = chat(given, state)?;
+    if number(given.get("user_id")) != Some(BOT) {
+        return Err(bad_request("member not found"));
+    }
+    let user = bot();
+    Ok(match chat.standing {
+        Standing::ReadOnly => json!({
+            "user": user, "status": "restricted", "is_member": true, "until_date": 0,
+            "can_send_messages": false, "can_send_documents": false, "can_send_photos": false,
+        }),
+        _ => json!({ "user": user, "status": "member" }),
+    })
 }
 
 fn bot() -> Value {

@@ -154,6 +154,16 @@ async fn reading() {
     let channels = answer(served.discord(Method::GET, &path)).await.1;
     assert_eq!(channels.as_array().unwrap().len(), 5);
     assert_eq!(answer(served.discord(Method::GET, "/guilds/1/channels")).await.1["code"], 10004);
+    let guild = format!("/guilds/{}", guilds[0]["id"].as_str().unwrap());
+    let server = answer(served.discord(Method::GET, &guild)).await.1;
+    assert_eq!(server["roles"][0]["id"], server["id"], "@everyone's role has the server's ID");
+    let member = format!("{guild}/members/{}", me["id"].as_str().unwrap());
+    let member = answer(served.discord(Method::GET, &member)).await.1;
+    assert_eq!(member["roles"][0], server["roles"][1]["id"]);
+    let nobody = format!("{guild}/members/1");
+    assert_eq!(answer(served.discord(Method::GET, &nobody)).await.1["code"], 10007);
+    let quiet = answer(served.discord(Method::GET, "/channels/100000000000000003")).await.1;
+    assert_eq!(quiet["permission_overwrites"][0]["deny"], "2048");
     let forum = answer(served.discord(Method::GET, "/channels/100000000000000005")).await.1;
     assert_eq!(forum["type"], 15);
     let hidden = answer(served.discord(Method::GET, "/channels/100000000000000004")).await;

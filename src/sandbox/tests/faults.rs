@@ -203,6 +203,46 @@ async fn a_missing_scope_hits_the_methods_that_need_it() {
 }
 
 #[tokio::test]
+async fn which_scopes_are_missing_can_be_said() {
+    let served = serve().await;
+    let mut fault = Fault::new(Vendor::Slack, FaultKind::MissingScope).times(0);
+    fault.scopes = Some("chat:write, commands".to_owned());
+    served.world.fault(fault);
+    let body = answer(post(&served, Vendor::Slack)).await.1;
+    assert_eq!((&body["error"], &body["needed"]), (&json!("missing_scope"), &json!("chat:write")));
+    let me = served.slack("auth.test").send().await.unwrap();
+    let scopes = me.headers()["x-oauth-scopes"].to_str().unwrap().to_owned();
+    assert!(scopes.contains("channels:read") && !scopes.contains("commands"), "{scopes}");
+    assert_eq!(kept(&served, Vendor::Slack), 0);
+}
+
+#[tokio::test]
+async fn a_clock_may_be_off_and_an_agent_may_want_a_token() {
+    let served = serve().await;
+    let card = served.url("/sandbox/agent/.well-known/agent-card.json");
+    let ask = async |token: &str| {
+        let asked = served.client.get(&card).header("authorization", format!("Bearer {token}"));
+        asked.send().await.unwrap()
+    };
+    let date = |answer: &reqwest::Response| {
+        let date = answer.headers()["date"].to_str().unwrap().to_owned();
+        httpdate::parse_http_date(&date).unwrap()
+    };
+    served.world.clock_ahead(-1800);
+    let behind = date(&ask("").await);
+    served.world.clock_ahead(1800);
+    let apart = date(&ask("").await).duration_since(behind).unwrap();
+    assert!((3600..3700).contains(&apart.as_secs()), "{apart:?}");
+    served.world.agent_token(Some("right"));
+    assert_eq!(ask("wrong").await.status(), 401);
+    assert_eq!(ask("right").await.status(), 200);
+    let call = served.client.post(served.url("/sandbox/agent/")).json(&json!({}));
+    assert_eq!(call.send().await.unwrap().status(), 401);
+    served.world.agent_token(None);
+    assert_eq!(ask("").await.status(), 200);
+}
+
+#[tokio::test]
 async fn faults_strike_in_order_and_only_whom_they_are_meant_for() {
     let served = serve().await;
     served.world.fault(Fault::new(Vendor::Slack, FaultKind::RateLimit).channel("slack:C0GENERAL"));

@@ -51,6 +51,15 @@ async fn chats_by_name_and_bodies_as_forms() {
         served.world.messages("telegram:-1001000000001")[0].payload["disable_notification"],
         true
     );
+    let me = call(&served, "getMe", json!({})).await.1["result"]["id"].clone();
+    let member = async |chat: &str| {
+        let asked = json!({ "chat_id": chat, "user_id": me });
+        call(&served, "getChatMember", asked).await.1["result"].clone()
+    };
+    assert_eq!(member("@sandbox_alerts").await["status"], "member");
+    assert_eq!(member("-1001000000005").await["can_send_messages"], false);
+    let quiet = json!({ "chat_id": "-1001000000005", "text": "x" });
+    assert_eq!(call(&served, "sendMessage", quiet).await.0, 400);
     let chat = call(&served, "getChat", json!({ "chat_id": "@sandbox_alerts" })).await.1;
     assert_eq!(chat["result"]["type"], "supergroup");
     let me = call(&served, "GETME", json!({})).await.1;

@@ -27,6 +27,7 @@ pub(crate) fn event(id: &str, at: Timestamp) -> Event {
         respond: Some(ResponseUrl::new("https://hooks.slack.test/commands/T1/2/secret")),
         at,
         traceparent: Some(TRACE.to_owned()),
+        happened_at: Some(at),
     }
 }
 

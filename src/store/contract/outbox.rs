@@ -11,7 +11,7 @@ use crate::model::{
 };
 use crate::platform::Pace;
 use crate::store::{
-    Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded, StoreError,
+    Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded, StoreError,
 };
 
 const SLACK: PlatformKind = PlatformKind::Slack;
@@ -95,6 +95,20 @@ pub(crate) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F
     remembers_the_thread_of_a_key(&open().await).await;
     an_operator_retries_and_ends(&open().await).await;
     finds_the_newest_edit(&open().await).await;
+    tells_what_waits(&open().await).await;
+}
+
+async fn tells_what_waits(outbox: &dyn Outbox) {
+    assert!(outbox.backlog().await.unwrap().is_empty());
+    for text in ["a1", "a2", "a3"] {
+        enqueue(outbox, &submission("C0A", text)).await;
+    }
+    let first = claim_one(outbox, T0).await;
+    let waiting =
+        |queued, sending| BTreeMap::from([(SLACK, Backlog { queued, sending, oldest: Some(T0) })]);
+    assert_eq!(outbox.backlog().await.unwrap(), waiting(2, 1));
+    finish(outbox, first, DeliveryState::Delivered).await;
+    assert_eq!(outbox.backlog().await.unwrap(), waiting(2, 0));
 }
 
 async fn reads_back_what_it_stored(outbox: &dyn Outbox) {

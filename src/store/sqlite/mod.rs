@@ -67,7 +67,7 @@ impl Sqlite {
             .foreign_keys(true);
         let unusable = |error: sqlx::Error| {
             StoreError::DataDirectory(format!(
-                "the data directory {} cannot be used: {error}; give a writable one with --data-dir",
+                "the data directory {} cannot be used ({error}): give a writable one with --data-dir (HERALD_DATA_DIR)",
                 directory.display()
             ))
         };
@@ -151,18 +151,20 @@ fn prepare(directory: &Path) -> Result<(), StoreError> {
     let shown = directory.display();
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
         StoreError::DataDirectory(format!(
-            "the data directory {shown} cannot be made: {error}; give a writable one with --data-dir"
+            "the data directory {shown} cannot be made ({error}): give a writable one with --data-dir (HERALD_DATA_DIR)"
         ))
     })?;
     let kind = rustix::fs::statfs(directory)
         .map_err(|error| {
-            StoreError::DataDirectory(format!("the data directory {shown} cannot be read: {error}"))
+            StoreError::DataDirectory(format!(
+                "the data directory {shown} cannot be read ({error}): give another one with --data-dir (HERALD_DATA_DIR)"
+            ))
         })?
         .f_type;
     match network_file_system(i128::from(kind)) {
         Some(name) => Err(StoreError::DataDirectory(format!(
             "the data directory {shown} is on a network file system ({name}), whose locks cannot be trusted: \
-             use a local disk"
+             use a local disk with --data-dir (HERALD_DATA_DIR)"
         ))),
         None => Ok(()),
     }

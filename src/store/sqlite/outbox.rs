@@ -1,5 +1,6 @@
 //! The outbox on SQLite.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +16,9 @@ use crate::clock::Timestamp;
 use crate::model::{
     ClientName, Delivery, DeliveryId, DeliveryState, Placement, PlatformKind, Reason, Scope,
 };
-use crate::store::{Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded};
+use crate::store::{
+    Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded,
+};
 
 /// Whoever asks more often gets the last answer: asking takes no token, and each try costs a disk flush.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -81,6 +84,37 @@ impl Outbox for Sqlite {
             })
         })
         .await
+    }
+
+    async fn backlog(&self) -> Result<BTreeMap<PlatformKind, Backlog>, StoreError> {
+        let rows = self
+            .read(|db| {
+                Box::pin(async move {
+                    Ok(sqlx::query(
+                        "SELECT l.platform, sum(d.state = 'queued'), sum(d.state = 'sending'), min(d.created_at)
+                         FROM lanes l CROSS JOIN deliveries d ON d.lane = l.lane
+                         WHERE l.pending > 0 AND d.state IN ('queued', 'sending') GROUP BY l.platform",
+                    )
+                    .fetch_all(db)
+                    .await?)
+                })
+            })
+            .await?;
+        let mut backlog = BTreeMap::new();
+        for row in rows {
+            let name: String = row.try_get(0)?;
+            let platform = PlatformKind::ALL.into_iter().find(|kind| kind.as_str() == name);
+            let platform =
+                platform.ok_or_else(|| StoreError::Corrupt(format!("platform {name}")))?;
+            let count = |count: i64| u64::try_from(count).unwrap_or_default();
+            let waiting = Backlog {
+                queued: count(row.try_get(1)?),
+                sending: count(row.try_get(2)?),
+                oldest: row.try_get::<Option<i64>, _>(3)?.map(Timestamp),
+            };
+            backlog.insert(platform, waiting);
+        }
+        Ok(backlog)
     }
 
     async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {

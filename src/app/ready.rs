@@ -1,0 +1,53 @@
+//! What `/readyz` says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::model::PlatformKind;
+use crate::platform::listener::Standing;
+use crate::server::{Check, Readiness};
+use crate::store::Outbox;
+
+/// Ready means: what is accepted can be stored. A platform that is down changes nothing about that; only if every
+/// listener has failed for good there is nothing left to be ready for.
+pub(super) struct Ready {
+    pub(super) outbox: Arc<dyn Outbox>,
+    pub(super) standings: Vec<(PlatformKind, watch::Receiver<Standing>)>,
+}
+
+#[async_trait]
+impl Readiness for Ready {
+    async fn checks(&self) -> BTreeMap<&'static str, Check> {
+        let error = self.outbox.check_writable().await.err();
+        let store =
+            Check { ok: error.is_none(), required: true, detail: error.map(|e| e.to_string()) };
+        let standings: Vec<_> = self
+            .standings
+            .iter()
+            .map(|(kind, standing)| (kind, standing.borrow().clone()))
+            .collect();
+        let deaf =
+            standings.iter().all(|(_, standing)| matches!(standing, Standing::Failed { .. }));
+        let listeners = standings.into_iter().map(|(kind, standing)| {
+            let ok = matches!(standing, Standing::Connected | Standing::Standby);
+            let name = match kind {
+                PlatformKind::Slack => "slack_listener",
+                PlatformKind::Discord => "discord_listener",
+                PlatformKind::Telegram => "telegram_listener",
+            };
+            let detail = match standing {
+                Standing::Starting => "starting".to_owned(),
+                Standing::Standby => "another process listens".to_owned(),
+                Standing::Connected => "connected".to_owned(),
+                Standing::Retrying { why } => format!("trying again: {why}"),
+                Standing::Failed { why } => format!("failed: {why}"),
+                Standing::Stopped => "stopped".to_owned(),
+            };
+            (name, Check { ok, required: deaf, detail: Some(detail) })
+        });
+        listeners.chain([("store", store)]).collect()
+    }
+}

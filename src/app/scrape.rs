@@ -1,0 +1,69 @@
+//! What `/metrics` says that is not counted but asked: the queue, and how the listeners stand.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::model::PlatformKind;
+use crate::platform::listener::Standing;
+use crate::server::Scrape;
+use crate::store::Outbox;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Waiting;
+
+/// How long the store may take: Prometheus gives a scrape 10 s.
+const ASKING: Duration = Duration::from_secs(2);
+
+/// What is asked at each scrape.
+pub(super) struct Scraped {
+    pub(super) metrics: Metrics,
+    pub(super) outbox: Arc<dyn Outbox>,
+    pub(super) platforms: Vec<PlatformKind>,
+    pub(super) standings: Vec<(PlatformKind, watch::Receiver<Standing>)>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Binds the port that is scraped.
+pub(super) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("HERALD_METRICS_LISTEN: cannot listen on {address}; choose another address, or leave it empty")
+    })?;
+    tracing::info!(url = %format!("http://{}/metrics", listener.local_addr()?), "serving metrics");
+    Ok(listener)
+}
+
+#[async_trait]
+impl Scrape for Scraped {
+    async fn scrape(&self) -> String {
+        let backlog = tokio::time::timeout(ASKING, self.outbox.backlog()).await;
+        let backlog = match backlog {
+            Ok(Ok(backlog)) => Some(backlog),
+            // The store's own user says what is wrong with it.
+            Ok(Err(_)) | Err(_) => None,
+        };
+        let waiting: Option<Vec<Waiting>> = backlog.map(|backlog| {
+            let now = self.clock.now();
+            let of = |platform: &PlatformKind| {
+                let known = backlog.get(platform).copied().unwrap_or_default();
+                Waiting {
+                    platform: *platform,
+                    queued: known.queued,
+                    sending: known.sending,
+                    oldest: known.oldest.map(|then| now.since(then)).unwrap_or_default(),
+                }
+            };
+            self.platforms.iter().map(of).collect()
+        });
+        self.metrics.backlog(waiting.as_deref());
+        for (platform, standing) in &self.standings {
+            self.metrics.listener(*platform, standing.borrow().name(), &Standing::NAMES);
+        }
+        self.metrics.encode()
+    }
+}

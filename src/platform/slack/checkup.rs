@@ -1,0 +1,118 @@
+//! Whether the bot token can do what it is for: `herald check`.
+
+use super::Slack;
+use crate::model::PlatformKind;
+use crate::platform::Platform as _;
+use crate::platform::finding::{Finding, Purpose, token};
+
+/// Without it nothing can be said.
+const TO_SPEAK: [&str; 1] = ["chat:write"];
+/// Without these the bot misses some of what is said to it.
+const TO_LISTEN: [&str; 5] =
+    ["app_mentions:read", "channels:history", "commands", "groups:history", "im:history"];
+/// These make it better: what a channel is called and whether it can be posted to; files, both ways.
+const TO_KNOW: [&str; 2] = ["channels:read", "groups:read"];
+const FOR_FILES: [&str; 2] = ["files:read", "files:write"];
+
+/// Tokens that are none of a bot, by how they begin: <https://docs.slack.dev/authentication/tokens>.
+const OTHERS: [(&str, &str); 3] =
+    [("xapp-", "an app-level token"), ("xoxp-", "a person's token"), ("xoxe-", "a refresh token")];
+
+/// A bot token that ends after 12 hours: <https://docs.slack.dev/authentication/using-token-rotation>.
+const ROTATES: &str = "xoxe.";
+
+impl Slack {
+    /// Whose token it is, and what it may.
+    pub(super) async fn checkup(&self, purpose: Purpose) -> Vec<Finding> {
+        if let Some((_, kind)) = OTHERS.iter().find(|(start, _)| self.api.token_begins(start)) {
+            return vec![Finding::fault(
+                "Slack token",
+                format!("SLACK_BOT_TOKEN is {kind}"),
+                "set SLACK_BOT_TOKEN to the Bot User OAuth Token (xoxb-…) under OAuth & Permissions",
+            )];
+        }
+        match self.probe().await {
+            Ok(identity) => {
+                let granted = granted(identity.scopes.as_deref(), purpose);
+                let mut token = token(PlatformKind::Slack, Ok(identity));
+                if self.api.token_begins(ROTATES) {
+                    token.fix = Some("use an app without token rotation, as herald setup slack describes it: this token ends after 12 hours".to_owned());
+                }
+                vec![token, granted]
+            }
+            failed => vec![token(PlatformKind::Slack, failed)],
+        }
+    }
+}
+
+/// Whether the scopes are enough. Pure.
+fn granted(scopes: Option<&[String]>, purpose: Purpose) -> Finding {
+    const WHAT: &str = "Slack scopes";
+    let Some(scopes) = scopes else {
+        return Finding::fine(WHAT, "Slack does not tell them");
+    };
+    let missing = |wanted: &[&'static str]| -> Vec<&'static str> {
+        wanted.iter().copied().filter(|wanted| !scopes.iter().any(|has| has == wanted)).collect()
+    };
+    let detail = |what: &str, missing: &[&str]| format!("{what}: {}", missing.join(", "));
+    let fix = |missing: &[&str]| {
+        format!(
+            "add {} under OAuth & Permissions, Bot Token Scopes, and reinstall the app to the workspace",
+            missing.join(", ")
+        )
+    };
+    let mut needed = missing(&TO_SPEAK);
+    if purpose.listens {
+        needed.extend(missing(&TO_LISTEN));
+    }
+    if !needed.is_empty() {
+        return Finding::fault(WHAT, detail("missing", &needed), fix(&needed));
+    }
+    let mut better = if purpose.posts { missing(&TO_KNOW) } else { Vec::new() };
+    if purpose.listens {
+        better.extend(missing(&FOR_FILES));
+    }
+    if !better.is_empty() {
+        return Finding::advice(WHAT, detail("enough, but without", &better), fix(&better));
+    }
+    Finding::fine(WHAT, scopes.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(scopes: &[&str], posts: bool, listens: bool) -> Finding {
+        let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        granted(Some(&scopes), Purpose { posts, listens })
+    }
+
+    #[test]
+    fn what_is_needed_depends_on_what_it_is_for() {
+        let guide = ["chat:write", "commands", "channels:read", "groups:read"];
+        assert_eq!(found(&guide, true, false).fix, None);
+        let bot = found(&guide, true, true);
+        assert!(!bot.ok);
+        assert_eq!(
+            bot.detail,
+            "missing: app_mentions:read, channels:history, groups:history, im:history"
+        );
+        assert!(bot.fix.unwrap().contains("reinstall the app"));
+        let least = found(&["chat:write"], true, false);
+        assert!(least.ok && least.fix.unwrap().starts_with("add channels:read, groups:read"));
+        assert_eq!(found(&["chat:write"], false, false).fix, None);
+        assert!(!found(&["channels:read"], true, false).ok);
+        assert!(granted(None, Purpose { posts: true, listens: true }).ok);
+    }
+
+    /// What `herald setup slack` asks for is all that is looked for here.
+    #[test]
+    fn the_manifest_grants_what_is_looked_for() {
+        let text = super::super::setup(&super::super::Config::default());
+        let wanted = [&TO_SPEAK[..], &TO_LISTEN, &TO_KNOW, &FOR_FILES].concat();
+        for scope in &wanted {
+            assert!(text.contains(&format!("      - {scope}\n")), "{scope}");
+        }
+        assert_eq!(found(&wanted, true, true).fix, None);
+    }
+}

@@ -1,0 +1,493 @@
+//! What is counted and timed, for Prometheus. Every label has few values: platforms, reasons, the names of our own tools
+//! and of the configured agents; never a channel, a person or a text.
+
+mod labels;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+use tokio::time::Instant;
+
+use self::labels::{
+    Agent, Approval, Call, Denial, Ended, Heard, Kind, Lost, Of, Paused, Queue, Redacted, Request,
+    Stands, Tool, TurnEnd, Voice,
+};
+pub use self::labels::{Decision, Gate, Lease, Redaction, Taking, TurnOutcome};
+use crate::model::{Delivery, DeliveryState, Failure, PlatformKind, Reason, Scope};
+
+/// The media type of what [`Metrics::encode`] writes.
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// From what a quick platform needs to what a lease allows.
+const REQUEST_SECONDS: [f64; 9] = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0];
+/// From a quick platform to the hour that a delivery is tried.
+const DELIVERY_SECONDS: [f64; 11] =
+    [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0];
+/// From a quick answer to agents that work for an hour.
+const TURN_SECONDS: [f64; 10] = [0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0, 3600.0];
+
+type Count<L> = Family<L, Counter>;
+type Level<L> = Family<L, Gauge>;
+type Times<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Everything that is measured. Cheap to clone; clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    accepted: Count<Voice>,
+    deduplicated: Count<Of>,
+    denied: Count<Denial>,
+    delivered: Count<Of>,
+    failed: Count<Ended>,
+    unknown: Count<Ended>,
+    redactions: Count<Redacted>,
+    queue_depth: Level<Queue>,
+    oldest_age: Family<Of, Gauge<f64, AtomicU64>>,
+    store_up: Gauge,
+    sends: Times<Request>,
+    deliveries: Times<Of>,
+    rate_limited: Count<Paused>,
+    leases_lost: Count<Lost>,
+    listeners: Level<Stands>,
+    events: Count<Heard>,
+    lag: Times<Of>,
+    turns: Count<TurnEnd>,
+    turn_times: Times<Agent>,
+    conversations: Gauge,
+    approvals: Count<Approval>,
+    calls: Count<Call>,
+    call_times: Times<Tool>,
+    unauthorized: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(&[])
+    }
+}
+
+impl Metrics {
+    /// Nothing counted yet. What is counted of `platforms` begins at zero: a series that appeared with its first failure
+    /// would hide that failure from every rate.
+    #[must_use]
+    pub fn new(platforms: &[PlatformKind]) -> Self {
+        let mut registry = Registry::with_prefix("herald");
+        let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Which Herald this is", info);
+        let inner = Inner {
+            accepted: count(
+                &mut registry,
+                "deliveries_accepted",
+                "Messages that were accepted and stored",
+            ),
+            deduplicated: count(
+                &mut registry,
+                "deliveries_deduplicated",
+                "Calls that repeated an earlier one: nothing new was sent",
+            ),
+            denied: count(
+                &mut registry,
+                "deliveries_denied",
+                "Messages that policy refused, when submitted or when sent",
+            ),
+            delivered: count(
+                &mut registry,
+                "deliveries_delivered",
+                "Messages of which every part arrived",
+            ),
+            failed: count(&mut registry, "deliveries_failed", "Messages that will not arrive"),
+            unknown: count(
+                &mut registry,
+                "deliveries_unknown",
+                "Messages that may have arrived and are not sent again",
+            ),
+            redactions: count(
+                &mut registry,
+                "redactions",
+                "Messages in which something was neutralised before it left",
+            ),
+            queue_depth: level(
+                &mut registry,
+                "queue_depth",
+                "Messages in the store that are queued or being sent, whoever accepted them",
+            ),
+            oldest_age: registered(
+                &mut registry,
+                "queue_oldest_age_seconds",
+                "Age of the oldest message that has not come to its end",
+                Family::default(),
+            ),
+            store_up: registered(
+                &mut registry,
+                "store_up",
+                "Whether the store answered for this scrape",
+                Gauge::default(),
+            ),
+            sends: times(
+                &mut registry,
+                "send_seconds",
+                "Duration of one request to a platform",
+                || Histogram::new(REQUEST_SECONDS),
+            ),
+            deliveries: times(
+                &mut registry,
+                "delivery_seconds",
+                "From accepted to delivered",
+                || Histogram::new(DELIVERY_SECONDS),
+            ),
+            rate_limited: count(
+                &mut registry,
+                "rate_limited",
+                "Requests that a platform asked to send later",
+            ),
+            leases_lost: count(
+                &mut registry,
+                "leases_lost",
+                "Leases that ran out or went to another process while they were in use",
+            ),
+            listeners: level(
+                &mut registry,
+                "listener_state",
+                "1 for the state a platform's listener is in",
+            ),
+            events: count(
+                &mut registry,
+                "events",
+                "What people wrote or pressed, by what became of it",
+            ),
+            lag: times(
+                &mut registry,
+                "inbound_lag_seconds",
+                "From when the platform says it happened to when it was stored",
+                || Histogram::new(DELIVERY_SECONDS),
+            ),
+            turns: count(&mut registry, "turns", "Requests to agents, by how they ended"),
+            turn_times: times(
+                &mut registry,
+                "turn_seconds",
+                "From a request to an agent to its end, waiting for people included",
+                || Histogram::new(TURN_SECONDS),
+            ),
+            conversations: registered(
+                &mut registry,
+                "conversations_held",
+                "Conversations that this process works on right now",
+                Gauge::default(),
+            ),
+            approvals: count(
+                &mut registry,
+                "approvals",
+                "Tool calls that people were asked about, and what was decided",
+            ),
+            calls: count(
+                &mut registry,
+                "mcp_calls",
+                "Tool calls, by whether their result was an error",
+            ),
+            call_times: times(&mut registry, "mcp_call_seconds", "Duration of a tool call", || {
+                Histogram::new(REQUEST_SECONDS)
+            }),
+            unauthorized: registered(
+                &mut registry,
+                "http_unauthorized",
+                "Requests to /mcp without a valid token",
+                Counter::default(),
+            ),
+            registry,
+        };
+        let metrics = Self(Arc::new(inner));
+        for kind in [Lease::Lane, Lease::Conversation, Lease::Listener] {
+            zero(&metrics.0.leases_lost, Lost { kind });
+        }
+        for platform in platforms {
+            metrics.begin(*platform);
+        }
+        metrics
+    }
+
+    fn begin(&self, platform: PlatformKind) {
+        let all = &*self.0;
+        for source in labels::Source::ALL {
+            zero(&all.accepted, Voice { platform, source });
+        }
+        zero(&all.deduplicated, Of { platform });
+        zero(&all.delivered, Of { platform });
+        zero(&all.deliveries, Of { platform });
+        for at in [Gate::Submit, Gate::Send] {
+            zero(&all.denied, Denial { platform, at });
+        }
+        for reason in Reason::ALL {
+            zero(&all.failed, Ended { platform, reason });
+            zero(&all.unknown, Ended { platform, reason });
+        }
+        for scope in [Scope::Channel, Scope::Credential] {
+            zero(&all.rate_limited, Paused { platform, scope });
+        }
+        zero(&all.redactions, Redacted { platform, kind: Redaction::Mention });
+        for outcome in [Taking::Stored, Taking::Refused, Taking::Lost] {
+            zero(&all.events, Heard { platform, outcome });
+        }
+    }
+
+    /// All of it in the OpenMetrics text format, of the media type [`MEDIA_TYPE`].
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = encode(&mut text, &self.0.registry) {
+            tracing::error!(%error, "the metrics cannot be written");
+        }
+        text
+    }
+
+    /// A message was accepted: the bot's own, or a client's.
+    pub fn accepted(&self, platform: PlatformKind, by_bot: bool) {
+        let source = if by_bot { labels::Source::Bot } else { labels::Source::Tool };
+        self.0.accepted.get_or_create(&Voice { platform, source }).inc();
+    }
+
+    /// A submission repeated an earlier one.
+    pub fn deduplicated(&self, platform: PlatformKind) {
+        self.0.deduplicated.get_or_create(&Of { platform }).inc();
+    }
+
+    /// Policy refused a message.
+    pub fn denied(&self, platform: PlatformKind, at: Gate) {
+        self.0.denied.get_or_create(&Denial { platform, at }).inc();
+    }
+
+    /// Something was neutralised in a message.
+    pub fn redacted(&self, platform: PlatformKind, kind: Redaction) {
+        self.0.redactions.get_or_create(&Redacted { platform, kind }).inc();
+    }
+
+    /// A request to a platform took `took` and ended like this.
+    pub fn sent(&self, platform: PlatformKind, took: Duration, outcome: Result<(), &Failure>) {
+        let reason = outcome.err().map(|failure| failure.reason);
+        let request = Request { platform, outcome: reason.map_or("ok", Reason::as_str) };
+        self.0.sends.get_or_create(&request).observe(took.as_secs_f64());
+        if let Err(failure) = outcome {
+            self.slowed(platform, failure);
+        }
+    }
+
+    /// If this failure is a platform's wish to be asked later, it is counted.
+    pub fn slowed(&self, platform: PlatformKind, failure: &Failure) {
+        if let (Reason::RateLimited, Some(scope)) = (failure.reason, failure.scope()) {
+            self.0.rate_limited.get_or_create(&Paused { platform, scope }).inc();
+        }
+    }
+
+    /// A delivery's state became durable; counted if it is its end.
+    pub fn settled(&self, delivery: &Delivery) {
+        let platform = delivery.channel.platform();
+        let reason = delivery.reason.unwrap_or(Reason::Internal);
+        match delivery.state {
+            DeliveryState::Queued | DeliveryState::Sending => {}
+            DeliveryState::Delivered => {
+                let of = Of { platform };
+                self.0.delivered.get_or_create(&of).inc();
+                let took = delivery.finished_at.map(|end| end.since(delivery.created_at));
+                if let Some(took) = took {
+                    self.0.deliveries.get_or_create(&of).observe(took.as_secs_f64());
+                }
+            }
+            DeliveryState::Failed => {
+                self.0.failed.get_or_create(&Ended { platform, reason }).inc();
+            }
+            DeliveryState::Unknown => {
+                self.0.unknown.get_or_create(&Ended { platform, reason }).inc();
+            }
+        }
+    }
+
+    /// Somebody else has, or may have, what this process held.
+    pub fn lease_lost(&self, kind: Lease) {
+        self.0.leases_lost.get_or_create(&Lost { kind }).inc();
+    }
+
+    /// What people did reached the inbox, `lag` after it happened if the platform says when that was.
+    pub fn event(&self, platform: PlatformKind, outcome: Taking, lag: Option<Duration>) {
+        self.0.events.get_or_create(&Heard { platform, outcome }).inc();
+        if let (Taking::Stored, Some(lag)) = (outcome, lag) {
+            self.0.lag.get_or_create(&Of { platform }).observe(lag.as_secs_f64());
+        }
+    }
+
+    /// A turn ended.
+    pub fn turn_ended(&self, agent: &str, outcome: TurnOutcome, took: Duration) {
+        let agent = agent.to_owned();
+        self.0
+            .turn_times
+            .get_or_create(&Agent { agent: agent.clone() })
+            .observe(took.as_secs_f64());
+        self.0.turns.get_or_create(&TurnEnd { agent, outcome }).inc();
+    }
+
+    /// Of so many tool calls of an agent, this became known.
+    pub fn approvals(&self, agent: &str, decision: Decision, count: usize) {
+        let agent = agent.to_owned();
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.0.approvals.get_or_create(&Approval { agent, decision }).inc_by(count);
+    }
+
+    /// A conversation is in this process's hands until the guard is dropped.
+    #[must_use]
+    pub fn conversation(&self) -> Holding {
+        self.0.conversations.inc();
+        Holding(self.clone())
+    }
+
+    /// A tool call began. Until [`Calling::succeeded`] says otherwise it counts as an error: one that panics or is cut has
+    /// nobody left to say so.
+    #[must_use]
+    pub fn call(&self, tool: &'static str) -> Calling {
+        Calling { metrics: self.clone(), tool, since: Instant::now(), ok: false }
+    }
+
+    /// A request to `/mcp` had no valid token.
+    pub fn unauthorized(&self) {
+        self.0.unauthorized.inc();
+    }
+
+    /// What the store says waits. `None`: it does not answer, and what was known before stands.
+    pub fn backlog(&self, waiting: Option<&[Waiting]>) {
+        self.0.store_up.set(i64::from(waiting.is_some()));
+        for Waiting { platform, queued, sending, oldest } in waiting.into_iter().flatten() {
+            let platform = *platform;
+            for (state, count) in [("queued", queued), ("sending", sending)] {
+                let depth = i64::try_from(*count).unwrap_or(i64::MAX);
+                self.0.queue_depth.get_or_create(&Queue { platform, state }).set(depth);
+            }
+            self.0.oldest_age.get_or_create(&Of { platform }).set(oldest.as_secs_f64());
+        }
+    }
+
+    /// The platform's listener is in this one of `states`.
+    pub fn listener(&self, platform: PlatformKind, current: &str, states: &[&'static str]) {
+        for state in states {
+            let stands = Stands { platform, state };
+            self.0.listeners.get_or_create(&stands).set(i64::from(*state == current));
+        }
+    }
+}
+
+/// What has not come to its end on one platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The platform.
+    pub platform: PlatformKind,
+    /// How many messages wait for their turn.
+    pub queued: u64,
+    /// How many are being sent.
+    pub sending: u64,
+    /// How long ago the oldest of them was accepted.
+    pub oldest: Duration,
+}
+
+/// A conversation in this process's hands.
+#[derive(Debug)]
+pub struct Holding(Metrics);
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.0.0.conversations.dec();
+    }
+}
+
+/// A tool call under way; counted when it is dropped.
+#[derive(Debug)]
+pub struct Calling {
+    metrics: Metrics,
+    tool: &'static str,
+    since: Instant,
+    ok: bool,
+}
+
+impl Calling {
+    /// Its result is no error.
+    pub const fn succeeded(&mut self) {
+        self.ok = true;
+    }
+}
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        let (tool, outcome) = (self.tool, if self.ok { "ok" } else { "error" });
+        self.metrics.0.calls.get_or_create(&Call { tool, outcome }).inc();
+        let took = self.since.elapsed().as_secs_f64();
+        self.metrics.0.call_times.get_or_create(&Tool { tool }).observe(took);
+    }
+}
+
+/// Makes a series known before anything is counted in it.
+fn zero<L: Kind, M, C: MetricConstructor<M>>(family: &Family<L, M, C>, labels: L) {
+    drop(family.get_or_create(&labels));
+}
+
+fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn count<L: Kind>(registry: &mut Registry, name: &str, help: &str) -> Count<L> {
+    registered(registry, name, help, Family::default())
+}
+
+fn level<L: Kind>(registry: &mut Registry, name: &str, help: &str) -> Level<L> {
+    registered(registry, name, help, Family::default())
+}
+
+fn times<L: Kind>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    new: fn() -> Histogram,
+) -> Times<L> {
+    registered(registry, name, help, Family::new_with_constructor(new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_of_a_platform_begins_at_zero() {
+        let text = Metrics::new(&[PlatformKind::Slack]).encode();
+        for line in [
+            "herald_deliveries_failed_total{platform=\"slack\",reason=\"auth\"} 0",
+            "herald_events_total{platform=\"slack\",outcome=\"lost\"} 0",
+            "herald_rate_limited_total{platform=\"slack\",scope=\"credential\"} 0",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("discord"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn a_call_that_nobody_called_a_success_is_an_error() {
+        let metrics = Metrics::default();
+        drop(metrics.call("list_channels"));
+        let mut call = metrics.call("list_channels");
+        call.succeeded();
+        drop(call);
+        let text = metrics.encode();
+        for outcome in ["ok", "error"] {
+            let line =
+                format!("herald_mcp_calls_total{{tool=\"list_channels\",outcome=\"{outcome}\"}} 1");
+            assert!(text.contains(&line), "{line} in\n{text}");
+        }
+        assert!(text.contains("herald_mcp_call_seconds_count{tool=\"list_channels\"} 2"), "{text}");
+    }
+}

@@ -1,0 +1,149 @@
+//! The labels. Each has few values, all of them known beforehand or named in the configuration.
+
+use std::fmt::{self, Debug, Write};
+use std::hash::Hash;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+
+use crate::model::{PlatformKind, Reason, Scope};
+
+/// What a family of metrics can be told apart by.
+pub(super) trait Kind:
+    EncodeLabelSet + Clone + Hash + Eq + Debug + Send + Sync + 'static
+{
+}
+
+impl<L: EncodeLabelSet + Clone + Hash + Eq + Debug + Send + Sync + 'static> Kind for L {}
+
+/// A closed list of words as a label.
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $word:literal),+ $(,)? })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$of])* $variant,)+
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
+                encoder.write_str(match self { $(Self::$variant => $word,)+ })
+            }
+        }
+    )+};
+}
+
+words! {
+    /// Where policy refused.
+    Gate {
+        /// When it was submitted: nothing was stored.
+        Submit = "submit",
+        /// When it was about to be sent: the rules had changed.
+        Send = "send",
+    }
+    /// What was neutralised.
+    Redaction {
+        /// A mention.
+        Mention = "mention",
+    }
+    /// What a process holds while it works on it.
+    Lease {
+        /// One channel's queue.
+        Lane = "lane",
+        /// One conversation.
+        Conversation = "conversation",
+        /// The right to listen to a platform.
+        Listener = "listener",
+    }
+    /// What became of an event.
+    Taking {
+        /// It is stored.
+        Stored = "stored",
+        /// A stranger's, one too many, or not for the bot.
+        Refused = "refused",
+        /// It could not be stored: the platform has to tell it again.
+        Lost = "lost",
+    }
+    /// How a turn ended.
+    TurnOutcome {
+        /// The agent answered.
+        Answered = "answered",
+        /// The agent failed, declined or could not be asked.
+        Failed = "failed",
+        /// Somebody ended it, or nobody replied.
+        Cancelled = "cancelled",
+        /// Nobody knows whether the agent got the message; a person was asked.
+        Lost = "lost",
+    }
+    /// What became known of a tool call that needs approval.
+    Decision {
+        /// People were asked.
+        Asked = "asked",
+        /// Somebody approved it.
+        Approved = "approved",
+        /// Somebody rejected it, or ended the turn.
+        Rejected = "rejected",
+        /// Nobody decided in time.
+        Expired = "expired",
+    }
+    /// Who speaks.
+    Source {
+        /// A client: a tool call, the shell.
+        Tool = "tool",
+        /// The bot.
+        Bot = "bot",
+    }
+}
+
+impl Source {
+    pub(super) const ALL: [Self; 2] = [Self::Tool, Self::Bot];
+}
+
+impl EncodeLabelValue for PlatformKind {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
+        encoder.write_str(self.as_str())
+    }
+}
+
+impl EncodeLabelValue for Reason {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
+        encoder.write_str(self.as_str())
+    }
+}
+
+impl EncodeLabelValue for Scope {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
+        encoder.write_str(match self {
+            Self::Channel => "channel",
+            Self::Credential => "credential",
+        })
+    }
+}
+
+/// A set of labels, which the derive macro names after the fields.
+macro_rules! sets {
+    ($($name:ident { $($label:ident: $of:ty),+ })+) => {$(
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub(super) struct $name {
+            $(pub(super) $label: $of,)+
+        }
+    )+};
+}
+
+sets! {
+    Of { platform: PlatformKind }
+    Voice { platform: PlatformKind, source: Source }
+    Denial { platform: PlatformKind, at: Gate }
+    Ended { platform: PlatformKind, reason: Reason }
+    Redacted { platform: PlatformKind, kind: Redaction }
+    Queue { platform: PlatformKind, state: &'static str }
+    Request { platform: PlatformKind, outcome: &'static str }
+    Paused { platform: PlatformKind, scope: Scope }
+    Lost { kind: Lease }
+    Stands { platform: PlatformKind, state: &'static str }
+    Heard { platform: PlatformKind, outcome: Taking }
+    Agent { agent: String }
+    TurnEnd { agent: String, outcome: TurnOutcome }
+    Approval { agent: String, decision: Decision }
+    Tool { tool: &'static str }
+    Call { tool: &'static str, outcome: &'static str }
+}

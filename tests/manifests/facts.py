@@ -1,0 +1,64 @@
+"""What the policy compares the manifests with: Herald's own sources, and the manifests of the other directories."""
+
+import json
+import re
+from dataclasses import dataclass
+
+from rendering import ROOT
+
+# Read by libraries, not by Herald's own table.
+STANDARD = {"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE"}
+
+
+@dataclass
+class Facts:
+    """Names that have to fit together."""
+
+    variables: set
+    commands: set
+    flags: set
+    tools: set
+    secrets: dict
+    config_maps: dict
+    services: list
+    agents: set
+    servers: set
+    version: str
+
+
+def gather(installs):
+    everything = [document for install in installs for document in install.documents]
+    command_line = "\n".join(path.read_text(encoding="utf-8") for path in [*ROOT.glob("src/cli.rs"), *ROOT.glob("src/cli/*.rs")])
+    commands = re.search(r"enum Command \{(.*?)^\}", command_line, re.M | re.S).group(1)
+    own = {"RemoteMCPServer", "MCPServer"}
+    return Facts(
+        variables=variables(command_line),
+        commands={name.lower() for name in re.findall(r"^    ([A-Z]\w+)", commands, re.M)},
+        flags={name.replace("_", "-") for name in re.findall(r"^ +(\w+): ", command_line, re.M)},
+        tools={json.loads(snapshot(path))["name"] for path in tool_snapshots()},
+        secrets={d["metadata"]["name"]: set(d["stringData"]) for d in everything if d["kind"] == "Secret"},
+        config_maps={d["metadata"]["name"]: d.get("data", {}) for d in everything if d["kind"] == "ConfigMap"},
+        services=[d for d in everything if d["kind"] == "Service"],
+        agents={(d["metadata"]["namespace"], d["metadata"]["name"]) for d in everything if d["kind"] == "Agent"},
+        servers={d["metadata"]["name"] for d in everything if d["kind"] in own},
+        version=re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(encoding="utf-8"), re.M).group(1),
+    )
+
+
+def variables(command_line):
+    """Every variable that Herald reads, as its sources say."""
+    table = (ROOT / "src/config/environment.rs").read_text(encoding="utf-8")
+    rows = re.findall(r'name: "(\w+)".*?set: Set::(\w+)', table, re.S)
+    files = {f"{name}_FILE" for name, kind in rows if kind == "Secret"}
+    flags = set(re.findall(r'env = "(\w+)"', command_line))
+    assert len(rows) > 20 and flags, "src/config/environment.rs or src/cli.rs is not written as this check expects"
+    return {name for name, _ in rows} | files | flags | STANDARD
+
+
+def tool_snapshots():
+    return [path for path in ROOT.glob("src/mcp/snapshots/*__tools__tests__*.snap") if '"inputSchema"' in path.read_text(encoding="utf-8")]
+
+
+def snapshot(path):
+    """The content of a snapshot, below its header."""
+    return path.read_text(encoding="utf-8").split("---\n", 2)[2]

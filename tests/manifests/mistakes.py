@@ -1,0 +1,217 @@
+"""Mistakes that people make, planted one at a time into sound manifests; each has to be caught, and for the right reason."""
+
+import copy
+import tempfile
+from pathlib import Path
+
+import rendering
+import schemas
+
+GONE = object()
+TEMPLATE = "spec template spec"
+CONTAINER = f"{TEMPLATE} containers 0"
+
+# Directory, document, where, what instead (GONE: removed), and what the finding has to say. A path that does not exist is made.
+PLANTED = [
+    # Kubernetes' schemas
+    ("base", "Deployment herald", f"{CONTAINER} resorces", {}, "resorces"),
+    ("base", "Deployment herald", "spec replicas", "one", "replicas"),
+    ("base", "Deployment herald", "spec selector", GONE, "'selector' is a required property"),
+    ("base", "Service herald", "apiVersion", "v2", "has no v2 Service"),
+    ("base", "NetworkPolicy herald", "spec ingres", [], "ingres"),
+    ("agents", "Agent slack-k8s-agent", "metadata lables", {}, "lables"),
+    # unknown fields, missing fields and wrong values in custom resources
+    ("base", "RemoteMCPServer herald", "spec header", [], "'header' was unexpected"),
+    ("base", "RemoteMCPServer herald", "spec protocol", "HTTP", "'HTTP' is not one of"),
+    ("base", "RemoteMCPServer herald", "spec description", GONE, "'description' is a required property"),
+    ("base", "RemoteMCPServer herald", "apiVersion", "kagent.dev/v1", "no definition is known"),
+    ("agents", "Agent slack-k8s-agent", "spec tools", [], "'tools' was unexpected"),
+    ("agents", "Agent slack-k8s-agent", "spec declarative a2aConfig skils", [], "'skils' was unexpected"),
+    ("mcpserver-stdio", "MCPServer slack-mcp", "spec deployment strategy", {}, "'strategy' was unexpected"),
+    ("mcpserver-http", "MCPServer herald-mcp", "spec transportType", "sse", "'sse' is not one of"),
+    ("secrets/vault", "ExternalSecret herald", "spec refreshIntervall", "1h", "'refreshIntervall' was unexpected"),
+    ("secrets/vault", "ExternalSecret herald", "apiVersion", "external-secrets.io/v1alpha1", "no definition is known"),
+    ("argocd", "Application herald", "spec destination cluster", "x", "'cluster' was unexpected"),
+    # rules of custom resources
+    ("agents", "Agent slack-k8s-agent", "spec declarative tools 0 mcpServer requireApproval 0", "k8s_apply_manifest", "must also appear in ToolNames"),
+    ("agents", "Agent slack-k8s-agent", "spec declarative tools 0 mcpServer", GONE, "type.mcpServer must be specified"),
+    ("agents", "Agent slack-k8s-agent", "spec declarative systemMessageFrom", {"type": "Secret", "name": "a", "key": "b"}, "mutually exclusive"),
+    ("agents", "Agent on-call-notifier", "spec declarative tools 0 headersFrom 0 value", "x", "Exactly one of value or valueFrom"),
+    ("base", "RemoteMCPServer herald", "spec tls", {"disableVerify": True}, "spec.tls must be unset"),
+    ("mcpserver-stdio", "MCPServer slack-mcp", "spec deployment serviceAccount", {}, "mutually exclusive"),
+    # hardening
+    ("base", "Deployment herald", f"{TEMPLATE} securityContext runAsNonRoot", GONE, "runAsNonRoot is not set"),
+    ("base", "Deployment herald", f"{TEMPLATE} securityContext runAsUser", GONE, "runAsUser and fsGroup"),
+    ("bot", "Deployment herald-bot", f"{TEMPLATE} securityContext seccompProfile type", "Unconfined", "seccompProfile"),
+    ("bot", "Deployment herald-bot", f"{TEMPLATE} hostNetwork", True, "shares a namespace of its host"),
+    ("bot", "Deployment herald-bot", f"{TEMPLATE} volumes 0", {"name": "data", "hostPath": {"path": "/"}}, "directory of its host"),
+    ("check", "Job herald-check", f"{CONTAINER} securityContext capabilities", {"drop": ["NET_RAW"]}, "drop all capabilities"),
+    ("check", "Job herald-check", f"{CONTAINER} securityContext capabilities add", ["NET_BIND_SERVICE"], "drop all capabilities"),
+    ("check", "Job herald-check", f"{CONTAINER} securityContext runAsUser", 0, "runs as root"),
+    ("base", "Deployment herald", f"{CONTAINER} securityContext readOnlyRootFilesystem", False, "write to its root"),
+    ("base", "Deployment herald", f"{CONTAINER} securityContext allowPrivilegeEscalation", GONE, "may gain privileges"),
+    ("base", "Deployment herald", f"{CONTAINER} resources limits memory", GONE, "no limits"),
+    ("mcpserver-stdio", "MCPServer slack-mcp", "spec deployment securityContext", GONE, "write to its root"),
+    ("mcpserver-stdio", "MCPServer slack-mcp", "spec deployment initContainer securityContext", GONE, "copy-binary may gain"),
+    ("mcpserver-stdio", "MCPServer slack-mcp", "spec deployment serviceAccountName", GONE, "mounts a service-account token"),
+    ("bot", "Deployment herald-bot", f"{TEMPLATE} automountServiceAccountToken", True, "mounts a service-account token"),
+    ("bot", "Deployment herald-bot", f"{TEMPLATE} serviceAccountName", "default", "ServiceAccount default does not exist"),
+    ("bot", "Deployment herald-bot", f"{TEMPLATE} enableServiceLinks", GONE, "enableServiceLinks"),
+    # life
+    ("base", "Deployment herald", f"{CONTAINER} readinessProbe httpGet path", "/healthz", "readinessProbe does not ask /readyz"),
+    ("base", "Deployment herald", f"{CONTAINER} livenessProbe", GONE, "livenessProbe does not ask"),
+    ("base", "Deployment herald", f"{TEMPLATE} terminationGracePeriodSeconds", 30, "below 45"),
+    ("base", "Deployment herald", "spec replicas", 2, "PodDisruptionBudget goes with more than one"),
+    ("base", "Deployment herald", "spec replicas", 2, "preStop.sleep goes with more than one"),
+    ("base", "Deployment herald", "spec strategy", GONE, "a volume of one node"),
+    ("quickstart-with-bot", "Deployment herald", "spec strategy type", "RollingUpdate", "a bot is one replica"),
+    ("bot", "Deployment herald-bot", f"{TEMPLATE} volumes 0 persistentVolumeClaim claimName", "other", "PersistentVolumeClaim other does not exist"),
+    ("base", "Deployment herald", f"{CONTAINER} volumeMounts 0 mountPath", "/tmp", "elsewhere than at /data"),
+    ("base", "Deployment herald", f"{CONTAINER} volumeMounts", GONE, "has no volume at /data"),
+    # image, command line, variables
+    ("base", "Deployment herald", f"{CONTAINER} image", "herald:latest", "is not herald:"),
+    ("bot", "Deployment herald-bot", f"{CONTAINER} image", "registry.example.com/herald:0.1.0", "is not herald:"),
+    ("base", "Deployment herald", f"{CONTAINER} image", "herald:0.0.9", "is not herald:"),
+    ("bot", "Deployment herald-bot", f"{CONTAINER} args 0", "listen", "no command `listen`"),
+    ("bot", "Deployment herald-bot", f"{CONTAINER} args 1", "--log-fromat", "no flag --log-fromat"),
+    ("discovered", "Deployment herald", f"{CONTAINER} env 0 name", "HERALD_ALLOW_ANONYMUS", "reads no variable HERALD_ALLOW_ANONYMUS"),
+    ("bot", "ConfigMap herald-bot", "data SLACK_CHANEL_IDS", "C1", "reads no variable SLACK_CHANEL_IDS"),
+    ("mcpserver-http", "MCPServer herald-mcp", "spec deployment env NAMESPACE", "kagent", "gateway reads NAMESPACE too"),
+    # secrets
+    ("bot", "Deployment herald-bot", f"{CONTAINER} env", [{"name": "SLACK_BOT_TOKEN", "value": "x"}], "is a secret written down"),
+    ("bot", "ConfigMap herald-bot", "data DISCORD_BOT_TOKEN", "x", "DISCORD_BOT_TOKEN is a secret"),
+    ("bot", "Deployment herald-bot", f"{CONTAINER} envFrom 1 secretRef name", "tokens", "Secret tokens is not in the manifests"),
+    ("bot", "Deployment herald-bot", f"{CONTAINER} envFrom 0 configMapRef name", "settings", "ConfigMap settings is not in the manifests"),
+    (
+        "bot",
+        "Deployment herald-bot",
+        f"{CONTAINER} env",
+        [{"name": "HERALD_TOKEN", "valueFrom": {"secretKeyRef": {"name": "herald", "key": "TOKEN"}}}],
+        "key TOKEN of the Secret herald is not in the manifests",
+    ),
+    ("secrets/example", "Secret herald", "stringData HERALD_TOKEN", "replace-me", "begins with `Bearer `"),
+    ("secrets/example", "Secret herald", "stringData SLACK_BOT_TOKEN", "xoxb-1", "SLACK_BOT_TOKEN is no placeholder"),
+    ("secrets/example", "Secret herald", "stringData SLACK_TOKEN", "", "reads no variable SLACK_TOKEN"),
+    ("secrets/vault", "ExternalSecret herald-bot", "spec data 0 secretKey", "TELEGRAM_TOKEN", "TELEGRAM_TOKEN is not in secrets/example"),
+    ("secrets/vault", "ExternalSecret herald", "spec target name", "heralds", "no such Secret in secrets/example"),
+    ("base", "RemoteMCPServer herald", "spec headersFrom", GONE, "none comes from a Secret"),
+    ("base", "RemoteMCPServer herald", "spec headersFrom 0 valueFrom key", "TOKEN", "key TOKEN of the Secret herald"),
+    # what selects, refers to or calls what
+    ("base", "Deployment herald", "spec template metadata labels app.kubernetes.io/component", "mcp", "selector does not match"),
+    ("base", "Service herald", "spec selector app.kubernetes.io/name", "heralds", "selects 0 kinds of Pods"),
+    ("base", "Service herald", "spec ports 0 targetPort", "web", "its Pod has no port web"),
+    ("base", "Service herald", "metadata labels kagent.dev/mcp-service", "true", "belongs to `discovered` alone"),
+    ("discovered", "Service herald", "metadata labels kagent.dev/mcp-service", GONE, "belongs to `discovered` alone"),
+    ("discovered", "Service herald", "metadata annotations kagent.dev/mcp-service-port", "8080", "mcp-service-port is none"),
+    ("base", "RemoteMCPServer herald", "spec url", "http://herald.kagent:8080/mcp", "no Service stands behind"),
+    ("base", "RemoteMCPServer herald", "spec url", "http://herald.kagent:3000/", "no Service stands behind"),
+    ("mcpserver-http", "MCPServer herald-mcp", "spec httpTransport targetPort", 8080, "always calls deployment.port"),
+    ("bot", "ConfigMap herald-bot", "data KAGENT_A2A_URL", "http://kagent-controller.kagent:8083/api/a2a/kagent/slack-k8s-agent", "no agent of agents/"),
+    ("bot-slack-http", "Ingress herald-bot", "spec rules 0 http paths 0 backend service port name", "web", "there is no Service herald-bot"),
+    ("bot-slack-http", "Ingress herald-bot", "spec rules 0 http paths 0 path", "/", "only /slack/events needs to be"),
+    ("bot-slack-http", "Ingress herald-bot", "spec tls", GONE, "without TLS"),
+    ("bot", "NetworkPolicy herald-bot", "spec podSelector matchLabels app.kubernetes.io/component", "bots", "no NetworkPolicy selects it"),
+    ("bot", "NetworkPolicy herald-bot", "spec podSelector matchLabels app.kubernetes.io/component", "bots", "selects no Pod"),
+    ("bot", "NetworkPolicy herald-bot", "metadata namespace", "default", "is not in the namespace kagent"),
+    ("bot", "NetworkPolicy herald-bot", "spec policyTypes", ["Ingress"], "does not limit both directions"),
+    ("bot", "NetworkPolicy herald-bot", "spec egress 1 ports 0 port", 8443, "reach nobody on port 443"),
+    ("bot", "NetworkPolicy herald-bot", "spec egress 2", GONE, "reach nobody on port 8083"),
+    ("bot", "NetworkPolicy herald-bot", "spec egress 1 to 0 ipBlock except", ["10.0.0.0/8"], "not the internet alone"),
+    ("bot", "NetworkPolicy herald-bot", "spec egress 1 to", GONE, "open to everybody"),
+    ("bot", "NetworkPolicy herald-bot", "spec ingress 0 ports 0 port", "prometheus", "have no port prometheus"),
+    ("agents", "Agent on-call-notifier", "spec declarative tools 0 mcpServer toolNames 0", "slack_post_message", "no tool slack_post_message"),
+    ("agents", "Agent telegram-k8s-agent", "spec declarative tools 0 mcpServer requireApproval", [], "without a person's approval"),
+    ("agents", "Agent telegram-k8s-agent", "spec declarative a2aConfig", GONE, "nothing about its skills"),
+]
+
+MONITOR = {
+    "apiVersion": "monitoring.coreos.com/v1",
+    "kind": "ServiceMonitor",
+    "metadata": {"name": "herald", "namespace": "kagent"},
+    "spec": {"selector": {"matchLabels": {"app.kubernetes.io/name": "herald"}}, "endpoints": [{"port": "metric"}]},
+}
+SCHEDULE = {
+    "apiVersion": "batch/v1",
+    "kind": "CronJob",
+    "metadata": {"name": "x"},
+    "spec": {
+        "schedule": "@daily",
+        "jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}}}},
+    },
+}
+BUDGET = {
+    "apiVersion": "policy/v1",
+    "kind": "PodDisruptionBudget",
+    "metadata": {"name": "herald", "namespace": "kagent"},
+    "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app.kubernetes.io/name": "herald"}}},
+}
+# A document too many, and what the finding has to say.
+ADDED = [
+    ("base", MONITOR, "no Service has the port metric"),
+    ("base", SCHEDULE, "do not look into this kind"),
+    ("base", BUDGET, "PodDisruptionBudget goes with more than one"),
+    ("base", {**MONITOR, "spec": {**MONITOR["spec"], "endpoint": []}}, "'endpoint' was unexpected"),
+    ("base", {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}, "stringData": {}}, "secrets/example alone"),
+]
+
+
+def count(schema):
+    return len(PLANTED) + len(ADDED) + len(list(elsewhere(schema)))
+
+
+def escaped(installs, schema, facts, findings):
+    """The planted mistakes that nothing caught."""
+    by_name = {install.name: install for install in installs}
+    for name, document, path, value, expected in PLANTED:
+        found = list(findings(planted(by_name[name], document, path.split(" "), value), schema, facts))
+        if not any(expected in text for text in found):
+            yield f"not caught in {name}, {document}: {path} (expected: {expected}; found: {found})"
+    for name, document, expected in ADDED:
+        install = rendering.Install(name, [*by_name[name].documents, document])
+        if not any(expected in text for text in findings(install, schema, facts)):
+            yield f"not caught in {name}: {document['kind']} (expected: {expected})"
+    yield from (f"not caught: {what}" for what, caught in elsewhere(schema) if not caught)
+
+
+def planted(install, document, path, value):
+    """A copy of an install with one thing changed in one document."""
+    changed = copy.deepcopy(install)
+    kind, name = document.split(" ")
+    (target,) = [d for d in changed.documents if (d["kind"], d["metadata"]["name"]) == (kind, name)]
+    *way, last = [int(step) if step.isdigit() else step for step in path]
+    for step in way:
+        target = target[step] if isinstance(step, int) else target.setdefault(step, {})
+    if value is GONE:
+        del target[last]
+    else:
+        target[last] = value
+    return changed
+
+
+def elsewhere(schema):
+    """Mistakes outside the rendered documents, and whether each is caught."""
+    yield "a kubectl that is too old", raises(rendering.Unusable, lambda: rendering.require_kustomize("v4.5.7"))
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for mistake in ("resource: []", "resources: [gone.yaml]", "commonLabels: {app: herald}"):
+            (directory / "kustomization.yaml").write_text(f"{mistake}\n", encoding="utf-8")
+            yield f"{mistake} in kustomization.yaml", raises(ValueError, lambda: rendering.render(directory))
+        (directory / "kustomization.yaml").write_text("# Uses nothing.\n", encoding="utf-8")
+        (directory / "loose.yaml").write_text("apiVersion: v1\n", encoding="utf-8")
+        found = list(rendering.files_findings(directory))
+        yield "a file that does not say what it is for", any("does not open with a comment" in text for text in found)
+        yield "a file that nothing uses", any("no kustomization.yaml" in text for text in found)
+    page = "```yaml\napiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {port: 1}\n```\n```yaml\nkind: Service\n```\n"
+    yield "a field in a page's example", any("port" in text for text in schema.findings(next(rendering.documents_of(page))))
+    yield "an example without apiVersion", any(schema.findings(list(rendering.documents_of(page))[1]))
+    yield "a rule that does not compile", any(schemas.unevaluable(["self.("]))
+    yield "a rule with a function that is unknown here", any(schemas.unevaluable(["isURL(self.url)"]))
+    yield "a rule about an earlier state", any(schemas.unevaluable(["self == oldSelf"]))
+
+
+def raises(error, action):
+    try:
+        action()
+    except error:
+        return True
+    return False

@@ -1,0 +1,206 @@
+"""The rules that each Pod template has to keep: hardening, its secrets, its command line."""
+
+import re
+from dataclasses import dataclass
+
+# A literal that looks like a token. Secrets are referred to, never written down; the examples say replace-me.
+TOKEN = re.compile(r"xox[abp]-\w{8}|xapp-\w{8}|Bearer \S{8}|\d{8,10}:[\w-]{30}")
+SECRET_NAME = re.compile(r"TOKEN$|SECRET$|PASSWORD$")
+# Names that the gateway reads which kmcp puts in front of an MCPServer.
+GATEWAY = {"NAMESPACE", "GATEWAY", "CLUSTER_ID", "NETWORK", "AUTH_TOKEN", "SERVICE_ACCOUNT", "ADMIN_ADDR", "STATS_ADDR"}
+GATEWAY |= {"READINESS_ADDR", "WORKER_THREADS", "CPU_LIMIT", "OTLP_ENDPOINT"}
+
+
+@dataclass
+class Pod:
+    """One Pod template, and what decides about its life."""
+
+    kind: str
+    name: str
+    labels: dict
+    spec: dict
+    workload: dict
+
+    @property
+    def where(self):
+        return f"{self.kind} {self.name}"
+
+    @property
+    def containers(self):
+        return self.spec.get("initContainers", []) + self.spec["containers"]
+
+    @property
+    def arguments(self):
+        return self.spec["containers"][0].get("args", [])
+
+    @property
+    def listens(self):
+        """Whether people talk to agents through it."""
+        return "bot" in self.arguments or "--with-bot" in self.arguments
+
+
+def pods(install):
+    """The Pods of an install, also those that kmcp will make."""
+    for document in install.of("Deployment", "StatefulSet", "DaemonSet", "Job"):
+        template = document["spec"]["template"]
+        labels = template["metadata"].get("labels", {})
+        yield Pod(document["kind"], document["metadata"]["name"], labels, template["spec"], document["spec"])
+    for document in install.of("MCPServer"):
+        yield of_kmcp(document)
+
+
+def of_kmcp(document):
+    """What kmcp makes of an MCPServer (transportadapter_translator.go), as far as it matters here."""
+    name, deployment = document["metadata"]["name"], document["spec"]["deployment"]
+    secrets = [{"secretRef": secret} for secret in deployment.get("secretRefs", [])]
+    env = [{"name": key, "value": value} for key, value in deployment.get("env", {}).items()]
+    main = {key: deployment.get(key, {}) for key in ("securityContext", "resources")}
+    main |= {"name": name, "image": deployment["image"], "args": deployment.get("args", []), "env": env, "envFrom": secrets}
+    main |= {"ports": [{"containerPort": deployment["port"]}], "volumeMounts": deployment.get("volumeMounts", [])}
+    spec = {"containers": [main], "volumes": deployment.get("volumes", []), "securityContext": deployment.get("podSecurityContext", {})}
+    spec["serviceAccountName"] = deployment.get("serviceAccountName")
+    if document["spec"]["transportType"] == "stdio":
+        spec["initContainers"] = [{"name": "copy-binary", **deployment.get("initContainer", {})}]
+    labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/instance": name, "app.kubernetes.io/managed-by": "kmcp"}
+    return Pod("MCPServer", name, labels, spec, {"replicas": deployment.get("replicas", 1)})
+
+
+def findings(install, facts):
+    for document in install.of("Pod", "ReplicaSet", "ReplicationController", "CronJob"):
+        yield f"{document['kind']} {document['metadata']['name']}: these rules do not look into this kind"
+    for pod in pods(install):
+        for rule in (hardening, service_account, life, storage, images, command_line, environment):
+            yield from (f"{pod.where}: {text}" for text in rule(pod, install, facts))
+
+
+def hardening(pod, _install, _facts):
+    """The restricted Pod Security Standard, and a read-only root."""
+    context = pod.spec.get("securityContext", {})
+    if context.get("runAsNonRoot") is not True:
+        yield "runAsNonRoot is not set"
+    if context.get("runAsUser") != 65532 or context.get("fsGroup") != 65532:
+        yield "runAsUser and fsGroup are not the image's 65532"
+    if context.get("seccompProfile") != {"type": "RuntimeDefault"}:
+        yield "seccompProfile is not RuntimeDefault"
+    if any(pod.spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
+        yield "shares a namespace of its host"
+    if any("hostPath" in volume for volume in pod.spec.get("volumes", [])):
+        yield "mounts a directory of its host"
+    for container in pod.containers:
+        context, resources = container.get("securityContext", {}), container.get("resources", {})
+        if context.get("allowPrivilegeEscalation") is not False or context.get("privileged"):
+            yield f"{container['name']} may gain privileges"
+        if context.get("readOnlyRootFilesystem") is not True:
+            yield f"{container['name']} can write to its root file system"
+        if context.get("capabilities") != {"drop": ["ALL"]}:
+            yield f"{container['name']} does not drop all capabilities"
+        if context.get("runAsUser", 65532) == 0 or context.get("runAsNonRoot") is False:
+            yield f"{container['name']} runs as root"
+        for bound in ("requests", "limits"):
+            if not {"cpu", "memory"} <= set(resources.get(bound, {})):
+                yield f"{container['name']} has no {bound} of cpu and memory"
+
+
+def service_account(pod, install, _facts):
+    """No Pod gets a token of the Kubernetes API."""
+    name = pod.spec.get("serviceAccountName")
+    accounts = {account["metadata"]["name"]: account for account in install.of("ServiceAccount")}
+    if name and name not in accounts:
+        yield f"its ServiceAccount {name} does not exist"
+    mounted = pod.spec.get("automountServiceAccountToken", accounts.get(name, {}).get("automountServiceAccountToken", True))
+    if mounted is not False:
+        yield "mounts a service-account token"
+    if pod.kind != "MCPServer" and pod.spec.get("enableServiceLinks") is not False:
+        yield "gets variables such as HERALD_PORT from Services: enableServiceLinks is not false"
+
+
+def life(pod, install, _facts):
+    """Probes, time to drain, and what more than one replica needs."""
+    container = pod.spec["containers"][0]
+    if pod.kind == "Deployment":
+        for probe, path in {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}.items():
+            if container.get(probe, {}).get("httpGet") != {"path": path, "port": "http"}:
+                yield f"{probe} does not ask {path} on the port http"
+        if pod.spec.get("terminationGracePeriodSeconds", 30) < 45:
+            yield "terminationGracePeriodSeconds is below 45: a drain takes up to 40 s"
+    several = pod.workload.get("replicas", 1) > 1
+    budgets = [budget for budget in install.of("PodDisruptionBudget") if selects(budget["spec"]["selector"], pod.labels)]
+    if several != bool(budgets):
+        yield "a PodDisruptionBudget goes with more than one replica, and with nothing else"
+    pauses = "sleep" in container.get("lifecycle", {}).get("preStop", {})
+    if pod.kind == "Deployment" and several != pauses:
+        yield "preStop.sleep goes with more than one replica, and with nothing else"
+    if pod.listens and (pod.workload.get("strategy") != {"type": "Recreate"} or several):
+        yield "a bot is one replica with the strategy Recreate"
+
+
+def storage(pod, install, _facts):
+    """Herald writes to /data alone, and a volume of one node is for one Pod at a time."""
+    volumes = {volume["name"]: volume for volume in pod.spec.get("volumes", [])}
+    claims = {claim["metadata"]["name"] for claim in install.of("PersistentVolumeClaim")}
+    mounts = [mount for container in pod.containers for mount in container.get("volumeMounts", []) if not mount.get("readOnly")]
+    if any(mount["mountPath"] != "/data" for mount in mounts):
+        yield "has a writable volume elsewhere than at /data"
+    if "stdio" not in pod.arguments and not mounts:
+        yield "has no volume at /data"
+    for mount in mounts:
+        claim = volumes.get(mount["name"], {}).get("persistentVolumeClaim")
+        if claim and claim["claimName"] not in claims:
+            yield f"its PersistentVolumeClaim {claim['claimName']} does not exist"
+        if claim and (pod.workload.get("strategy") != {"type": "Recreate"} or pod.workload.get("replicas", 1) > 1):
+            yield "a volume of one node goes with one replica and the strategy Recreate"
+
+
+def images(pod, _install, facts):
+    """This version, under a name without a registry, which an overlay sets."""
+    for container in pod.containers:
+        image = container.get("image", f"herald:{facts.version}")
+        if image != f"herald:{facts.version}":
+            yield f"the image {image} is not herald:{facts.version}"
+
+
+def command_line(pod, _install, facts):
+    """Herald knows the command and its flags."""
+    command, *rest = pod.arguments or [""]
+    if command not in facts.commands:
+        yield f"herald has no command `{command}`"
+    for flag in (argument for argument in rest if argument.startswith("--")):
+        if flag.removeprefix("--").partition("=")[0] not in facts.flags:
+            yield f"herald has no flag {flag}"
+
+
+def environment(pod, install, facts):
+    """Every variable exists; secrets come by reference, from keys that manifests/secrets documents."""
+    config_maps = facts.config_maps | {d["metadata"]["name"]: d.get("data", {}) for d in install.of("ConfigMap")}
+    for container in pod.containers:
+        names = set()
+        for variable in container.get("env", []):
+            names.add(variable["name"])
+            value, source = variable.get("value", ""), variable.get("valueFrom", {})
+            if TOKEN.search(value) or (value and SECRET_NAME.search(variable["name"])):
+                yield f"{variable['name']} is a secret written down"
+            yield from reference(source.get("secretKeyRef"), facts.secrets, "Secret")
+            yield from reference(source.get("configMapKeyRef"), config_maps, "ConfigMap")
+        for source in container.get("envFrom", []):
+            for field, kind, known in (("secretRef", "Secret", facts.secrets), ("configMapRef", "ConfigMap", config_maps)):
+                yield from reference(source.get(field), known, kind)
+                names |= set(known.get(source.get(field, {}).get("name"), []))
+        for name in sorted(names - facts.variables):
+            if not name.startswith("OTEL_"):
+                yield f"herald reads no variable {name}"
+        for name in sorted(names & GATEWAY) if pod.kind == "MCPServer" else []:
+            yield f"kmcp's gateway reads {name} too"
+
+
+def reference(source, known, kind):
+    if source and source["name"] not in known:
+        yield f"the {kind} {source['name']} is not in the manifests"
+    elif source and "key" in source and source["key"] not in known[source["name"]]:
+        yield f"the key {source['key']} of the {kind} {source['name']} is not in the manifests"
+
+
+def selects(selector, labels):
+    """Whether a selector of labels selects; an empty one selects everything."""
+    expressions = selector.get("matchExpressions", [])
+    assert not expressions, "matchExpressions are not read here"
+    return selector.get("matchLabels", {}).items() <= labels.items()
