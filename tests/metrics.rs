@@ -173,16 +173,16 @@ async fn what_leaves_is_counted_once() {
     let stranger = client.clone().with_token("wrong");
     stranger.try_call("list_channels", json!({})).await.unwrap_err();
 
-    workspace.fault(json!({ "platform": "slack", "kind": "revoked_token" }));
+    workspace.fault(json!({ "platform": "slack", "channel": "C0ALERTS", "kind": "revoked_token" }));
     client.send(SLACK, "refused").await;
-    workspace.fault(json!({ "platform": "telegram", "kind": "html_ok" }));
+    workspace.fault(json!({ "platform": "telegram", "method": "sendMessage", "kind": "html_ok" }));
     client.send(TELEGRAM, "perhaps").await;
-    workspace.fault(json!({ "platform": "discord", "kind": "rate_limit", "retry_after": 0.2, "scope": "global" }));
+    workspace.fault(json!({ "platform": "discord", "method": "create_message", "kind": "rate_limit", "retry_after": 0.2, "scope": "global" }));
     client.send(DISCORD, "all of it later").await;
-    workspace.fault(json!({ "platform": "telegram", "kind": "rate_limit", "retry_after": 1 }));
+    workspace.fault(json!({ "platform": "telegram", "method": "sendMessage", "kind": "rate_limit", "retry_after": 1 }));
     client.send(TELEGRAM, "here later").await;
 
-    let scrape = herald.scrape().await;
+    let scrape = herald.until("herald_delivery_seconds_count{platform=\"telegram\"}", 2.0).await;
     assert_eq!(
         scrape.counted(),
         counts(&[
@@ -240,7 +240,7 @@ async fn what_waits_is_shown_and_what_is_not_allowed_any_more_is_counted() {
     let wait = Duration::from_secs(2);
     let herald = Herald::patient(workspace.config(&[]), Serves::Mcp, data.path(), wait).await;
     // Longer than the call waits.
-    workspace.fault(json!({ "platform": "slack", "kind": "rate_limit", "retry_after": 5 }));
+    workspace.fault(json!({ "platform": "slack", "channel": "C0ALERTS", "kind": "rate_limit", "retry_after": 5 }));
     let queued = herald.client.send(SLACK, "good morning").await;
     assert_eq!(queued.content["status"], "queued", "{queued:?}");
     let depth = "herald_queue_depth{platform=\"slack\",state=\"queued\"}";
@@ -253,12 +253,9 @@ async fn what_waits_is_shown_and_what_is_not_allowed_any_more_is_counted() {
 
     let config = workspace.config(&[("SLACK_CHANNEL_IDS", "C0GENERAL")]);
     let herald = Herald::start(config, Serves::Mcp, data.path()).await;
-    let denied = "herald_deliveries_denied_total{platform=\"slack\",at=\"send\"}";
-    let scrape = herald.until(denied, 1.0).await;
-    let scrape = match scrape.sum(depth) {
-        0.0 => scrape,
-        _ => herald.until(depth, 0.0).await,
-    };
+    let failed = "herald_deliveries_failed_total{platform=\"slack\",reason=\"denied\"}";
+    let scrape = herald.until(failed, 1.0).await;
+    assert_eq!(scrape.sum("herald_queue"), 0.0, "nothing waits any more");
     assert_eq!(
         scrape.counted(),
         counts(&[
