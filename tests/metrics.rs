@@ -371,13 +371,24 @@ async fn what_nobody_decides_expires_and_a_listener_that_gave_up_is_seen() {
 }
 
 #[tokio::test]
-async fn metrics_have_a_port_of_their_own() {
+async fn metrics_have_a_port_of_their_own_and_begin_at_zero() {
     let workspace = Workspace::open().await;
     let data = tempfile::tempdir().unwrap();
     let herald = Herald::start(workspace.config(&[]), Serves::Both, data.path()).await;
     let answer = herald.get(&herald.scraped).await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], MEDIA_TYPE);
+    // Else the first failure would be a series that is new, and no rate would see it.
+    let scrape = herald.scrape().await;
+    for series in [
+        "herald_deliveries_failed_total{platform=\"slack\",reason=\"auth\"}",
+        "herald_turns_total{agent=\"default\",outcome=\"failed\"}",
+        "herald_approvals_total{agent=\"default\",decision=\"expired\"}",
+        "herald_mcp_calls_total{tool=\"send_message_to_slack\",outcome=\"error\"}",
+        "herald_mcp_calls_total{tool=\"unknown\",outcome=\"error\"}",
+    ] {
+        assert_eq!(scrape.series().get(series), Some(&0.0), "{series}");
+    }
     let main = herald.client.url.replace("/mcp", "/metrics");
     assert_eq!(herald.get(&main).await.status(), 404);
     for path in ["/mcp", "/healthz", "/"] {
