@@ -316,6 +316,7 @@ impl Notifier {
         give_up: Instant,
     ) -> Result<Receipt, SubmitError> {
         let mut watch = self.worker.waiters().watch(delivery.id);
+        let neutralised = !delivery.warnings.is_empty();
         let new = NewDelivery {
             submitter: self.settings.process.clone(),
             pace: platform.pace(&delivery.channel),
@@ -331,7 +332,7 @@ impl Notifier {
             Enqueued::Retried(earlier) => (*earlier, false),
             Enqueued::Repeated(earlier) => (*earlier, true),
         };
-        self.count(&delivery, deduplicated);
+        self.count(&delivery, deduplicated, neutralised);
         if watch.id() != delivery.id {
             watch = self.worker.waiters().watch(delivery.id);
         }
@@ -340,13 +341,13 @@ impl Notifier {
         Ok(delivery.receipt(self.clock.now(), deduplicated))
     }
 
-    fn count(&self, delivery: &Delivery, deduplicated: bool) {
+    fn count(&self, delivery: &Delivery, deduplicated: bool, neutralised: bool) {
         let platform = delivery.channel.platform();
         if deduplicated {
             return self.metrics.deduplicated(platform);
         }
         self.metrics.accepted(platform, delivery.client.as_str() == BOT);
-        for _ in &delivery.warnings {
+        if neutralised {
             self.metrics.redacted(platform, Redaction::Mention);
         }
     }

@@ -13,6 +13,7 @@ mod commands;
 mod discord_cards;
 mod discord_gateway;
 mod durability;
+mod metrics;
 mod pitfalls;
 mod recovery;
 mod refusals;

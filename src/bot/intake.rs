@@ -86,55 +86,66 @@ fn recent<'p>(
 impl Inbox for super::Bot {
     async fn take(&self, event: Event) -> Result<Taken, NotTaken> {
         let (platform, happened_at) = (event.visit.platform(), event.happened_at);
-        let taken = self.inner.take(event).await;
-        let outcome = match &taken {
-            Ok(Taken::Stored) => Taking::Stored,
-            Ok(Taken::Refused) => Taking::Refused,
-            Err(_) => Taking::Lost,
+        let (taken, outcome) = match self.inner.take(event).await {
+            Ok(Heard::News) => (Ok(Taken::Stored), Taking::Stored),
+            // Counted when it was news.
+            Ok(Heard::Known) => return Ok(Taken::Stored),
+            Ok(Heard::Refused) => (Ok(Taken::Refused), Taking::Refused),
+            Err(error) => {
+                tracing::error!(%error, "an event could not be stored; the platform will send it again");
+                (Err(NotTaken), Taking::Lost)
+            }
         };
         let lag = happened_at.map(|then| self.inner.clock.now().since(then));
         self.inner.metrics.event(platform, outcome, lag);
-        taken.map_err(|error| {
-            tracing::error!(%error, "an event could not be stored; the platform will send it again");
-            NotTaken
-        })
+        taken
     }
 }
 
+/// What became of an event.
+enum Heard {
+    /// It is stored by now.
+    News,
+    /// It was stored before.
+    Known,
+    /// Nothing comes of it.
+    Refused,
+}
+
 impl Inner {
-    async fn take(&self, mut event: Event) -> Result<Taken, StoreError> {
+    async fn take(&self, mut event: Event) -> Result<Heard, StoreError> {
         let Event { visit, what, .. } = &event;
         let access = self.policy.access();
         let key = match what {
             Occurrence::Press { key, .. } => {
                 // Who may decide is asked when the press is handled; who may do nothing here is not heard at all.
                 if !(access.admits(visit) || access.may_decide(visit, "")) {
-                    return Ok(Taken::Refused);
+                    return Ok(Heard::Refused);
                 }
                 let Some(conversation) = self.store.button(key, self.clock.now()).await? else {
                     self.outdated(&event);
-                    return Ok(Taken::Refused);
+                    return Ok(Heard::Refused);
                 };
                 conversation
             }
             Occurrence::Message { addressed: false, .. } => {
                 // Others talk to each other: heard only where the bot takes part.
                 if visit.thread.is_none() || !access.admits(visit) {
-                    return Ok(Taken::Refused);
+                    return Ok(Heard::Refused);
                 }
                 let key = self.conversation(&event).await?;
                 if !self.store.knows(&key).await? {
-                    return Ok(Taken::Refused);
+                    return Ok(Heard::Refused);
                 }
                 key
             }
             Occurrence::Message { .. } | Occurrence::Command { .. } => {
                 if !access.listens(visit) {
-                    return Ok(Taken::Refused);
+                    return Ok(Heard::Refused);
                 }
                 if !access.admits(visit) {
                     self.turn_away(&event);
-                    return Ok(Taken::Refused);
+                    return Ok(Heard::Refused);
                 }
                 self.conversation(&event).await?
             }
@@ -144,16 +155,17 @@ impl Inner {
         let most = self.settings.messages_per_minute;
         if counts && !self.crowd.admit(&event, most, self.clock.now()) {
             self.slow_down(&event);
-            return Ok(Taken::Refused);
+            return Ok(Heard::Refused);
         }
         let span = spans::event(&event);
         event.traceparent = span.traceparent();
         let new = span.around(self.store.take(&key, &event)).await;
         spans::event_stored(&span, new.as_ref().ok());
-        if new? {
-            self.bell.ring(&key);
+        if !new? {
+            return Ok(Heard::Known);
         }
-        Ok(Taken::Stored)
+        self.bell.ring(&key);
+        Ok(Heard::News)
     }
 
     /// The conversation an event belongs to: that of its thread, wherever that began.

@@ -112,6 +112,9 @@ impl Bot {
     pub fn new(parts: Parts) -> Self {
         let Parts { notifier, store, agents, platforms, policy, clock, metrics, process, settings } =
             parts;
+        for (agent, _) in agents.all() {
+            metrics.begin_agent(agent);
+        }
         Self {
             inner: Arc::new(Inner {
                 notifier,

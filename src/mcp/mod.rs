@@ -51,6 +51,9 @@ Herald sends messages to Slack, Discord and Telegram. Write plain Markdown; Hera
 Post only to the channels that a tool's schema or `list_channels` names. To keep one topic together, give all its messages the same `thread_key`, such as incident-42.
 A result with `status` `delivered`, `queued` or `unknown` is accepted: do not send the message again. `failed` says what to change. `update_message` edits what you sent.";
 
+/// How a call of a tool that does not exist is counted.
+const UNKNOWN: &str = "unknown";
+
 /// Who may call, and from which web pages.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -103,11 +106,15 @@ impl Herald {
                     .with_description(env!("CARGO_PKG_DESCRIPTION")),
             )
             .with_instructions(INSTRUCTIONS);
+        let tools = Catalogue::new();
+        for tool in tools.names(&notifier.platforms()).chain([UNKNOWN]) {
+            metrics.begin_tool(tool);
+        }
         Self {
             shared: Arc::new(Shared {
                 notifier,
                 metrics,
-                tools: Catalogue::new(),
+                tools,
                 info,
                 #[cfg(test)]
                 before_call: None,
@@ -255,7 +262,7 @@ impl ServerHandler for Herald {
         let platforms = self.shared.notifier.platforms();
         let found = self.shared.tools.find(&request.name, &platforms);
         let mut call =
-            self.shared.metrics.call(found.as_ref().map_or("unknown", |(action, _)| action.name()));
+            self.shared.metrics.call(found.as_ref().map_or(UNKNOWN, |(action, _)| action.name()));
         let Some((action, schema)) = found else {
             let name: String = request.name.chars().take(128).collect();
             let sentence = format!("Unknown tool: {name}");

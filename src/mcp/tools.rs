@@ -145,6 +145,12 @@ impl Catalogue {
             .map(|(action, tool)| (*action, Arc::clone(&tool.input_schema)))
     }
 
+    /// The names of all tools of these platforms.
+    pub(super) fn names(&self, platforms: &[PlatformKind]) -> impl Iterator<Item = &'static str> {
+        let served = self.0.iter().filter(|(action, _)| action.served(platforms));
+        served.map(|(action, _)| action.name())
+    }
+
     /// The tools for a client with these offers, sorted by name.
     pub(super) fn for_client(&self, offers: &[Offer<'_>]) -> Vec<Tool> {
         let platforms: Vec<_> = offers.iter().map(|(platform, _)| *platform).collect();

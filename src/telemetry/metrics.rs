@@ -79,7 +79,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Nothing counted yet. What is counted of `platforms` begins at zero: a series that appeared with its first failure
-    /// would hide that failure from every rate.
+    /// would hide that failure from every rate. [`Metrics::begin_agent`] and [`Metrics::begin_tool`] do the same.
     #[must_use]
     pub fn new(platforms: &[PlatformKind]) -> Self {
         let mut registry = Registry::with_prefix("herald");
@@ -207,7 +207,7 @@ impl Metrics {
             registry,
         };
         let metrics = Self(Arc::new(inner));
-        for kind in [Lease::Lane, Lease::Conversation, Lease::Listener] {
+        for &kind in Lease::ALL {
             zero(&metrics.0.leases_lost, Lost { kind });
         }
         for platform in platforms {
@@ -218,13 +218,13 @@ impl Metrics {
 
     fn begin(&self, platform: PlatformKind) {
         let all = &*self.0;
-        for source in labels::Source::ALL {
+        for &source in labels::Source::ALL {
             zero(&all.accepted, Voice { platform, source });
         }
         zero(&all.deduplicated, Of { platform });
         zero(&all.delivered, Of { platform });
         zero(&all.deliveries, Of { platform });
-        for at in [Gate::Submit, Gate::Send] {
+        for &at in Gate::ALL {
             zero(&all.denied, Denial { platform, at });
         }
         for reason in Reason::ALL {
@@ -234,9 +234,31 @@ impl Metrics {
         for scope in [Scope::Channel, Scope::Credential] {
             zero(&all.rate_limited, Paused { platform, scope });
         }
-        zero(&all.redactions, Redacted { platform, kind: Redaction::Mention });
-        for outcome in [Taking::Stored, Taking::Refused, Taking::Lost] {
+        for &kind in Redaction::ALL {
+            zero(&all.redactions, Redacted { platform, kind });
+        }
+        for &outcome in Taking::ALL {
             zero(&all.events, Heard { platform, outcome });
+        }
+    }
+
+    /// What is counted of this agent begins at zero.
+    pub fn begin_agent(&self, agent: &str) {
+        let all = &*self.0;
+        zero(&all.turn_times, Agent { agent: agent.to_owned() });
+        for &outcome in TurnOutcome::ALL {
+            zero(&all.turns, TurnEnd { agent: agent.to_owned(), outcome });
+        }
+        for &decision in Decision::ALL {
+            zero(&all.approvals, Approval { agent: agent.to_owned(), decision });
+        }
+    }
+
+    /// What is counted of this tool begins at zero.
+    pub fn begin_tool(&self, tool: &'static str) {
+        zero(&self.0.call_times, Tool { tool });
+        for outcome in ["ok", "error"] {
+            zero(&self.0.calls, Call { tool, outcome });
         }
     }
 
@@ -458,36 +480,4 @@ fn times<L: Kind>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_counted_of_a_platform_begins_at_zero() {
-        let text = Metrics::new(&[PlatformKind::Slack]).encode();
-        for line in [
-            "herald_deliveries_failed_total{platform=\"slack\",reason=\"auth\"} 0",
-            "herald_events_total{platform=\"slack\",outcome=\"lost\"} 0",
-            "herald_rate_limited_total{platform=\"slack\",scope=\"credential\"} 0",
-        ] {
-            assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
-        }
-        assert!(!text.contains("discord"), "{text}");
-        assert!(text.ends_with("# EOF\n"), "{text}");
-    }
-
-    #[test]
-    fn a_call_that_nobody_called_a_success_is_an_error() {
-        let metrics = Metrics::default();
-        drop(metrics.call("list_channels"));
-        let mut call = metrics.call("list_channels");
-        call.succeeded();
-        drop(call);
-        let text = metrics.encode();
-        for outcome in ["ok", "error"] {
-            let line =
-                format!("herald_mcp_calls_total{{tool=\"list_channels\",outcome=\"{outcome}\"}} 1");
-            assert!(text.contains(&line), "{line} in\n{text}");
-        }
-        assert!(text.contains("herald_mcp_call_seconds_count{tool=\"list_channels\"} 2"), "{text}");
-    }
-}
+mod tests;

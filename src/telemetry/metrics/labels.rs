@@ -24,6 +24,11 @@ macro_rules! words {
             $($(#[$of])* $variant,)+
         }
 
+        impl $name {
+            /// Every one of them.
+            pub(super) const ALL: &[Self] = &[$(Self::$variant,)+];
+        }
+
         impl EncodeLabelValue for $name {
             fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
                 encoder.write_str(match self { $(Self::$variant => $word,)+ })
@@ -92,10 +97,6 @@ words! {
         /// The bot.
         Bot = "bot",
     }
-}
-
-impl Source {
-    pub(super) const ALL: [Self; 2] = [Self::Tool, Self::Bot];
 }
 
 impl EncodeLabelValue for PlatformKind {

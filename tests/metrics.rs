@@ -1,0 +1,399 @@
+//! `/metrics` after everything that is counted has happened: each fact once, and nobody's name or words.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use herald::app::{App, Mode, Serves};
+use herald::clock::SystemClock;
+use herald::config::Config;
+use herald::telemetry::metrics::MEDIA_TYPE;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::talking::{PLACES, Talk};
+use crate::world::{Client, DISCORD, EVERY, SLACK, TELEGRAM, Workspace, free_port, until};
+
+const TOKEN: &str = "only-for-this-test-0123456789";
+
+/// What is sent and said in these tests, and who says it where: none of it is a label's value.
+const PRIVATE: [&str; 10] = [
+    "C0ALERTS",
+    "C0GENERAL",
+    "100000000000000001",
+    "1001000000001",
+    "U0ALICE",
+    "alice",
+    "morning",
+    "delete_pod",
+    "make_coffee",
+    TOKEN,
+];
+
+/// A Herald inside the test's process that is scraped.
+struct Herald {
+    client: Client,
+    scraped: String,
+    http: reqwest::Client,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Herald {
+    async fn start(config: Config, serves: Serves, data: &Path) -> Self {
+        Self::patient(config, serves, data, Duration::from_secs(10)).await
+    }
+
+    /// One whose callers wait for so long.
+    async fn patient(mut config: Config, serves: Serves, data: &Path, wait: Duration) -> Self {
+        let port = free_port();
+        config.metrics_listen = Some(([127, 0, 0, 1], port).into());
+        config.mcp.token = Some(TOKEN.into());
+        let mode = Mode {
+            data_dir: Some(data.to_owned()),
+            own_only: false,
+            deduplicate: true,
+            wait,
+            serves,
+        };
+        let stop = CancellationToken::new();
+        let app = App::build(config, mode, Arc::new(SystemClock), stop.clone()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(listener.local_addr().unwrap()).with_token(TOKEN);
+        let task = tokio::spawn(app.serve(listener, Router::new()));
+        let scraped = format!("http://127.0.0.1:{port}/metrics");
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let herald = Self { client, scraped, http, stop, task };
+        until("it can be scraped", async || herald.http.get(&herald.scraped).send().await.is_ok())
+            .await;
+        herald
+    }
+
+    async fn get(&self, url: &str) -> reqwest::Response {
+        self.http.get(url).send().await.unwrap()
+    }
+
+    async fn scrape(&self) -> Scrape {
+        Scrape(self.get(&self.scraped).await.text().await.unwrap())
+    }
+
+    /// Waits until this series has this value, and returns what is there by then.
+    async fn until(&self, series: &str, value: f64) -> Scrape {
+        until(&format!("{series} is {value}"), async || {
+            self.scrape().await.series().get(series) == Some(&value)
+        })
+        .await;
+        self.scrape().await
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+/// What `/metrics` said.
+struct Scrape(String);
+
+impl Scrape {
+    fn series(&self) -> BTreeMap<&str, f64> {
+        let lines = self.0.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .map(|line| {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                (series, value.parse().unwrap())
+            })
+            .collect()
+    }
+
+    /// What was counted: every counter that is not zero, and how often something was timed.
+    fn counted(&self) -> BTreeMap<String, f64> {
+        let name = |series: &str| series.split('{').next().unwrap().to_owned();
+        let counted = self.series().into_iter().filter(|(series, value)| {
+            let name = name(series);
+            *value != 0.0 && (name.ends_with("_total") || name.ends_with("_count"))
+        });
+        counted
+            .map(|(series, value)| (series.trim_start_matches("herald_").to_owned(), value))
+            .collect()
+    }
+
+    /// The sum of the series that begin like this.
+    fn sum(&self, begin: &str) -> f64 {
+        let all = self.series().into_iter();
+        all.filter(|(series, _)| series.starts_with(begin)).map(|(_, value)| value).sum()
+    }
+
+    /// Asserts what holds of each scrape, and keeps it where `HERALD_METRICS_OUT` says: tests/monitoring compares the
+    /// dashboard and the alerts with it.
+    fn keep(&self, name: &str) {
+        let Self(text) = self;
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        for private in PRIVATE {
+            assert!(!text.contains(private), "{private} is in\n{text}");
+        }
+        assert!(self.series().len() < 1_000, "{} series", self.series().len());
+        if let Some(directory) = std::env::var_os("HERALD_METRICS_OUT") {
+            std::fs::write(Path::new(&directory).join(format!("{name}.txt")), text).unwrap();
+        }
+    }
+}
+
+fn counts(all: &[(&str, u32)]) -> BTreeMap<String, f64> {
+    all.iter().map(|(series, count)| ((*series).to_owned(), f64::from(*count))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_leaves_is_counted_once() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let config = workspace.config(&[("HERALD_ON_UNKNOWN", "hold")]);
+    let herald = Herald::start(config, Serves::Mcp, data.path()).await;
+    let client = &herald.client;
+
+    for channel in EVERY {
+        client.send(channel, "good morning").await;
+    }
+    let sent = client.send(SLACK, "good morning").await;
+    assert_eq!(sent.content["deduplicated"], true);
+    let id = sent.content["delivery_id"].as_str().unwrap();
+    client.call("get_delivery", json!({ "delivery_id": id })).await;
+    client.call("update_message", json!({ "delivery_id": id, "text": "fine morning" })).await;
+    client.call("list_channels", json!({ "platform": "slack" })).await;
+
+    // Two kinds of mention in one message are one message.
+    client.send(SLACK, "@everyone <@U0ALICE> wake up").await;
+    client.send("slack:C0PRIVATE", "psst").await;
+    client.send(SLACK, " ").await;
+    client.try_call("make_coffee", json!({})).await.unwrap();
+    let stranger = client.clone().with_token("wrong");
+    stranger.try_call("list_channels", json!({})).await.unwrap_err();
+
+    workspace.fault(json!({ "platform": "slack", "channel": "C0ALERTS", "kind": "revoked_token" }));
+    client.send(SLACK, "refused").await;
+    workspace.fault(json!({ "platform": "telegram", "method": "sendMessage", "kind": "html_ok" }));
+    client.send(TELEGRAM, "perhaps").await;
+    workspace.fault(json!({ "platform": "discord", "method": "create_message", "kind": "rate_limit", "retry_after": 0.2, "scope": "global" }));
+    client.send(DISCORD, "all of it later").await;
+    workspace.fault(json!({ "platform": "telegram", "method": "sendMessage", "kind": "rate_limit", "retry_after": 1 }));
+    client.send(TELEGRAM, "here later").await;
+
+    let scrape = herald.until("herald_delivery_seconds_count{platform=\"telegram\"}", 2.0).await;
+    assert_eq!(
+        scrape.counted(),
+        counts(&[
+            ("deliveries_accepted_total{platform=\"discord\",source=\"tool\"}", 2),
+            ("deliveries_accepted_total{platform=\"slack\",source=\"tool\"}", 4),
+            ("deliveries_accepted_total{platform=\"telegram\",source=\"tool\"}", 3),
+            ("deliveries_deduplicated_total{platform=\"slack\"}", 1),
+            ("deliveries_delivered_total{platform=\"discord\"}", 2),
+            ("deliveries_delivered_total{platform=\"slack\"}", 3),
+            ("deliveries_delivered_total{platform=\"telegram\"}", 2),
+            ("deliveries_denied_total{platform=\"slack\",at=\"submit\"}", 1),
+            ("deliveries_failed_total{platform=\"slack\",reason=\"auth\"}", 1),
+            ("deliveries_unknown_total{platform=\"telegram\",reason=\"invalid_answer\"}", 1),
+            ("delivery_seconds_count{platform=\"discord\"}", 2),
+            ("delivery_seconds_count{platform=\"slack\"}", 3),
+            ("delivery_seconds_count{platform=\"telegram\"}", 2),
+            ("http_unauthorized_total", 1),
+            ("mcp_call_seconds_count{tool=\"get_delivery\"}", 1),
+            ("mcp_call_seconds_count{tool=\"list_channels\"}", 1),
+            ("mcp_call_seconds_count{tool=\"send_message_to_discord\"}", 2),
+            ("mcp_call_seconds_count{tool=\"send_message_to_slack\"}", 6),
+            ("mcp_call_seconds_count{tool=\"send_message_to_telegram\"}", 3),
+            ("mcp_call_seconds_count{tool=\"unknown\"}", 1),
+            ("mcp_call_seconds_count{tool=\"update_message\"}", 1),
+            ("mcp_calls_total{tool=\"get_delivery\",outcome=\"ok\"}", 1),
+            ("mcp_calls_total{tool=\"list_channels\",outcome=\"ok\"}", 1),
+            ("mcp_calls_total{tool=\"send_message_to_discord\",outcome=\"ok\"}", 2),
+            ("mcp_calls_total{tool=\"send_message_to_slack\",outcome=\"error\"}", 3),
+            ("mcp_calls_total{tool=\"send_message_to_slack\",outcome=\"ok\"}", 3),
+            ("mcp_calls_total{tool=\"send_message_to_telegram\",outcome=\"ok\"}", 3),
+            ("mcp_calls_total{tool=\"unknown\",outcome=\"error\"}", 1),
+            ("mcp_calls_total{tool=\"update_message\",outcome=\"ok\"}", 1),
+            ("rate_limited_total{platform=\"discord\",scope=\"credential\"}", 1),
+            ("rate_limited_total{platform=\"telegram\",scope=\"channel\"}", 1),
+            ("redactions_total{platform=\"slack\",kind=\"mention\"}", 1),
+            ("send_seconds_count{platform=\"discord\",outcome=\"ok\"}", 2),
+            ("send_seconds_count{platform=\"discord\",outcome=\"rate_limited\"}", 1),
+            ("send_seconds_count{platform=\"slack\",outcome=\"auth\"}", 1),
+            ("send_seconds_count{platform=\"slack\",outcome=\"ok\"}", 3),
+            ("send_seconds_count{platform=\"telegram\",outcome=\"invalid_answer\"}", 1),
+            ("send_seconds_count{platform=\"telegram\",outcome=\"ok\"}", 2),
+            ("send_seconds_count{platform=\"telegram\",outcome=\"rate_limited\"}", 1),
+        ])
+    );
+    assert_eq!(scrape.sum("herald_store_up"), 1.0);
+    assert_eq!(scrape.sum("herald_queue"), 0.0, "nothing waits");
+    scrape.keep("out");
+    herald.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_shown_and_what_is_not_allowed_any_more_is_counted() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let wait = Duration::from_secs(2);
+    let herald = Herald::patient(workspace.config(&[]), Serves::Mcp, data.path(), wait).await;
+    // Longer than the call waits.
+    workspace.fault(json!({ "platform": "slack", "channel": "C0ALERTS", "kind": "rate_limit", "retry_after": 5 }));
+    let queued = herald.client.send(SLACK, "good morning").await;
+    assert_eq!(queued.content["status"], "queued", "{queued:?}");
+    let depth = "herald_queue_depth{platform=\"slack\",state=\"queued\"}";
+    let scrape = herald.until(depth, 1.0).await;
+    let age = scrape.sum("herald_queue_oldest_age_seconds{platform=\"slack\"}");
+    assert!(age > 0.0 && age < 5.0, "{age}");
+    assert_eq!(scrape.sum("herald_queue_oldest_age_seconds{platform=\"discord\"}"), 0.0);
+    scrape.keep("waiting");
+    herald.stop().await;
+
+    let config = workspace.config(&[("SLACK_CHANNEL_IDS", "C0GENERAL")]);
+    let herald = Herald::start(config, Serves::Mcp, data.path()).await;
+    let failed = "herald_deliveries_failed_total{platform=\"slack\",reason=\"denied\"}";
+    let scrape = herald.until(failed, 1.0).await;
+    assert_eq!(scrape.sum("herald_queue"), 0.0, "nothing waits any more");
+    assert_eq!(
+        scrape.counted(),
+        counts(&[
+            ("deliveries_denied_total{platform=\"slack\",at=\"send\"}", 1),
+            ("deliveries_failed_total{platform=\"slack\",reason=\"denied\"}", 1),
+        ])
+    );
+    herald.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_in_is_counted_once() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let extra = [("SLACK_ALLOWED_USERS", "U0ALICE")];
+    let herald = Herald::start(workspace.config(&extra), Serves::Both, data.path()).await;
+    for platform in ["slack", "discord", "telegram"] {
+        let connected =
+            format!("herald_listener_state{{platform=\"{platform}\",state=\"connected\"}}");
+        herald.until(&connected, 1.0).await;
+    }
+    // Slack tells a mention twice, as `message` and as `app_mention`: stored once, and refused each time.
+    let mut talk = Talk::new(&workspace, PLACES[0]);
+    talk.says("good morning");
+    talk.sees("You said: good morning").await;
+    let mut stranger = Talk::new(&workspace, PLACES[0]);
+    stranger.says_as("mallory", "good morning");
+    stranger.sees("You may not use this bot").await;
+    let mut talk = Talk::new(&workspace, PLACES[1]);
+    talk.says("fail");
+    talk.sees("could not finish").await;
+    talk.says("lost");
+    talk.sees("may have received").await;
+    talk.says("slow 60");
+    talk.sees("running").await;
+    talk.says("cancel");
+    let cancelled = "herald_turns_total{agent=\"default\",outcome=\"cancelled\"}";
+    herald.until(cancelled, 1.0).await;
+    let mut talk = Talk::new(&workspace, PLACES[2]);
+    talk.says("approve two");
+    talk.presses("alice", "Approve k8s_delete_pod").await;
+    talk.presses("alice", "Reject k8s_scale").await;
+    talk.sees("deleted pod").await;
+    let answered = "herald_turns_total{agent=\"default\",outcome=\"answered\"}";
+    herald.until(answered, 2.0).await;
+    let scrape = herald.until("herald_conversations_held", 0.0).await;
+
+    let mut counted = scrape.counted();
+    // How many messages the bot needs for that depends on how quick it is; all of them arrive.
+    for platform in ["slack", "discord", "telegram"] {
+        let accepted =
+            format!("deliveries_accepted_total{{platform=\"{platform}\",source=\"bot\"}}");
+        let delivered = format!("deliveries_delivered_total{{platform=\"{platform}\"}}");
+        let accepted = counted.remove(&accepted);
+        assert!(accepted.is_some());
+        assert_eq!(accepted, counted.remove(&delivered), "{platform}");
+    }
+    counted.retain(|series, _| !series.starts_with("send_") && !series.starts_with("delivery_"));
+    assert_eq!(
+        counted,
+        counts(&[
+            ("approvals_total{agent=\"default\",decision=\"approved\"}", 1),
+            ("approvals_total{agent=\"default\",decision=\"asked\"}", 2),
+            ("approvals_total{agent=\"default\",decision=\"rejected\"}", 1),
+            ("events_total{platform=\"discord\",outcome=\"stored\"}", 4),
+            ("events_total{platform=\"slack\",outcome=\"refused\"}", 2),
+            ("events_total{platform=\"slack\",outcome=\"stored\"}", 1),
+            ("events_total{platform=\"telegram\",outcome=\"stored\"}", 3),
+            ("inbound_lag_seconds_count{platform=\"discord\"}", 4),
+            ("inbound_lag_seconds_count{platform=\"slack\"}", 1),
+            ("inbound_lag_seconds_count{platform=\"telegram\"}", 1),
+            ("turn_seconds_count{agent=\"default\"}", 5),
+            ("turns_total{agent=\"default\",outcome=\"answered\"}", 2),
+            ("turns_total{agent=\"default\",outcome=\"cancelled\"}", 1),
+            ("turns_total{agent=\"default\",outcome=\"failed\"}", 1),
+            ("turns_total{agent=\"default\",outcome=\"lost\"}", 1),
+        ])
+    );
+    scrape.keep("in");
+
+    // Discord and Telegram allow one listener.
+    let second = Herald::start(workspace.config(&extra), Serves::Bot, data.path()).await;
+    let standby = "herald_listener_state{platform=\"discord\",state=\"standby\"}";
+    let scrape = second.until(standby, 1.0).await;
+    assert_eq!(
+        scrape.sum("herald_listener_state{platform=\"discord\""),
+        1.0,
+        "one state at a time"
+    );
+    second.stop().await;
+    herald.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_decides_expires_and_a_listener_that_gave_up_is_seen() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    workspace.fault(
+        json!({ "platform": "telegram", "method": "getUpdates", "kind": "revoked_token", "times": 0 }),
+    );
+    let mut config = workspace.config(&[]);
+    config.bot.approval_seconds = 1;
+    let herald = Herald::start(config, Serves::Bot, data.path()).await;
+    herald.until("herald_listener_state{platform=\"telegram\",state=\"failed\"}", 1.0).await;
+    herald.until("herald_listener_state{platform=\"discord\",state=\"connected\"}", 1.0).await;
+    let mut talk = Talk::new(&workspace, PLACES[1]);
+    talk.says("approve");
+    let expired = "herald_approvals_total{agent=\"default\",decision=\"expired\"}";
+    let scrape = herald.until(expired, 1.0).await;
+    assert_eq!(scrape.sum("herald_approvals_total"), 2.0, "one was asked, and expired");
+    scrape.keep("failed");
+    herald.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_have_a_port_of_their_own_and_begin_at_zero() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let herald = Herald::start(workspace.config(&[]), Serves::Both, data.path()).await;
+    let answer = herald.get(&herald.scraped).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], MEDIA_TYPE);
+    // Else the first failure would be a series that is new, and no rate would see it.
+    let scrape = herald.scrape().await;
+    for series in [
+        "herald_deliveries_failed_total{platform=\"slack\",reason=\"auth\"}",
+        "herald_turns_total{agent=\"default\",outcome=\"failed\"}",
+        "herald_approvals_total{agent=\"default\",decision=\"expired\"}",
+        "herald_mcp_calls_total{tool=\"send_message_to_slack\",outcome=\"error\"}",
+        "herald_mcp_calls_total{tool=\"unknown\",outcome=\"error\"}",
+    ] {
+        assert_eq!(scrape.series().get(series), Some(&0.0), "{series}");
+    }
+    let main = herald.client.url.replace("/mcp", "/metrics");
+    assert_eq!(herald.get(&main).await.status(), 404);
+    for path in ["/mcp", "/healthz", "/"] {
+        let other = herald.scraped.replace("/metrics", path);
+        assert_eq!(herald.get(&other).await.status(), 404, "{path}");
+    }
+    herald.stop().await;
+}
