@@ -4,6 +4,7 @@ mod ready;
 mod scrape;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -229,24 +230,14 @@ impl App {
     /// When the listener breaks or a setting of the transport is wrong.
     pub async fn serve(self, listener: TcpListener, extra: Router) -> anyhow::Result<()> {
         let address = listener.local_addr().context("the listening address")?;
-        // Bound before anything is done: who watches shall see all of it.
-        let scrapes = match self.config.metrics_listen {
+        let metrics_port = match self.config.metrics_listen {
             Some(address) => Some(scrape::bind(address).await?),
             None => None,
         };
         let in_flight = InFlight::default();
         let mut routes = extra;
         if self.serves.mcp() {
-            let herald = Herald::new(Arc::clone(&self.notifier), self.metrics.clone());
-            let mcp = mcp::http(herald, &self.config.mcp, address, &in_flight);
-            let metrics = self.metrics.clone();
-            let count = move |answer: Response| {
-                if answer.status() == StatusCode::UNAUTHORIZED {
-                    metrics.unauthorized();
-                }
-                std::future::ready(answer)
-            };
-            routes = routes.merge(mcp.map_err(anyhow::Error::msg)?.layer(map_response(count)));
+            routes = routes.merge(self.mcp_routes(address, &in_flight)?);
         }
         let worker = self.start();
         let (mut talks, mut standings) = (JoinSet::new(), Vec::new());
@@ -261,17 +252,18 @@ impl App {
                 talks.spawn(async move { listening.run(stop).await });
             }
         }
+        // Until the very end: whoever watches shall see all of it.
         let watching = CancellationToken::new();
         let watched = watching.clone().drop_guard();
-        if let Some(scrapes) = scrapes {
+        if let Some(port) = metrics_port {
             let scraped = Scraped {
-                metrics: self.metrics.clone(),
+                metrics: self.metrics,
                 outbox: Arc::clone(&self.outbox),
-                platforms: self.platforms.keys().copied().collect(),
+                platforms: self.platforms.into_keys().collect(),
                 standings: standings.clone(),
-                clock: Arc::clone(&self.clock),
+                clock: self.clock,
             };
-            tokio::spawn(server::serve_metrics(scrapes, Arc::new(scraped), watching));
+            tokio::spawn(server::serve_metrics(port, Arc::new(scraped), watching));
         }
         let readiness = Arc::new(Ready { outbox: Arc::clone(&self.outbox), standings });
         let routes = server::router(routes, readiness, self.stop.clone());
@@ -286,6 +278,19 @@ impl App {
         worker.finish(PATIENCE).await;
         drop(watched);
         Ok(served?)
+    }
+
+    fn mcp_routes(&self, address: SocketAddr, in_flight: &InFlight) -> anyhow::Result<Router> {
+        let herald = Herald::new(Arc::clone(&self.notifier), self.metrics.clone());
+        let routes = mcp::http(herald, &self.config.mcp, address, in_flight);
+        let metrics = self.metrics.clone();
+        let count = move |answer: Response| {
+            if answer.status() == StatusCode::UNAUTHORIZED {
+                metrics.unauthorized();
+            }
+            std::future::ready(answer)
+        };
+        Ok(routes.map_err(anyhow::Error::msg)?.layer(map_response(count)))
     }
 
     /// Serves MCP over stdin and stdout until the client leaves, or until it is stopped.
