@@ -15,6 +15,7 @@ use axum::Router;
 use axum::middleware::map_response;
 use axum::response::Response;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -262,11 +263,12 @@ impl App {
                 platforms: self.platforms.into_keys().collect(),
                 standings: standings.clone(),
                 clock: self.clock,
+                asked: Mutex::default(),
             };
             tokio::spawn(server::serve_metrics(port, Arc::new(scraped), watching));
         }
-        let readiness = Arc::new(Ready { outbox: Arc::clone(&self.outbox), standings });
-        let routes = server::router(routes, readiness, self.stop.clone());
+        let readiness = Ready { serves: self.serves, outbox: Arc::clone(&self.outbox), standings };
+        let routes = server::router(routes, Arc::new(readiness), self.stop.clone());
         let served = server::serve(listener, routes, in_flight, self.stop).await;
         let ended =
             tokio::time::timeout(PATIENCE, async { while talks.join_next().await.is_some() {} });

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::Serves;
 use crate::model::PlatformKind;
 use crate::platform::listener::Standing;
 use crate::server::{Check, Readiness};
 use crate::store::Outbox;
 
-/// Ready means: what is accepted can be stored. A platform that is down changes nothing about that; only if every
-/// listener has failed for good there is nothing left to be ready for.
+/// Ready means: what is accepted can be stored. A platform that is down changes nothing about that; only where there is
+/// nothing but a bot, and every listener of it has failed for good, there is nothing left to be ready for.
 pub(super) struct Ready {
+    pub(super) serves: Serves,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) standings: Vec<(PlatformKind, watch::Receiver<Standing>)>,
 }
@@ -29,8 +31,8 @@ impl Readiness for Ready {
             .iter()
             .map(|(kind, standing)| (kind, standing.borrow().clone()))
             .collect();
-        let deaf =
-            standings.iter().all(|(_, standing)| matches!(standing, Standing::Failed { .. }));
+        let failed = |(_, standing): &(_, Standing)| matches!(standing, Standing::Failed { .. });
+        let deaf = self.serves == Serves::Bot && standings.iter().all(failed);
         let listeners = standings.into_iter().map(|(kind, standing)| {
             let ok = matches!(standing, Standing::Connected | Standing::Standby);
             let name = match kind {

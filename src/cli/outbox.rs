@@ -73,7 +73,7 @@ pub(super) async fn run(
         },
         Command::Retry { ids } => {
             for id in ids {
-                match outbox.retry(id, now.after(deadline)).await? {
+                match outbox.retry(id, now, now.after(deadline)).await? {
                     Some(delivery) => say(&delivery)?,
                     None => missing = absent(id),
                 }
