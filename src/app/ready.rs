@@ -22,7 +22,7 @@ pub(super) struct Ready {
 
 #[async_trait]
 impl Readiness for Ready {
-    async fn checks(&self) -> BTreeMap<&'static str, Check> {
+    async fn checks(&self) -> BTreeMap<String, Check> {
         let error = self.outbox.check_writable().await.err();
         let store =
             Check { ok: error.is_none(), required: true, detail: error.map(|e| e.to_string()) };
@@ -35,11 +35,6 @@ impl Readiness for Ready {
         let deaf = self.serves == Serves::Bot && standings.iter().all(failed);
         let listeners = standings.into_iter().map(|(kind, standing)| {
             let ok = matches!(standing, Standing::Connected | Standing::Standby);
-            let name = match kind {
-                PlatformKind::Slack => "slack_listener",
-                PlatformKind::Discord => "discord_listener",
-                PlatformKind::Telegram => "telegram_listener",
-            };
             let detail = match standing {
                 Standing::Starting => "starting".to_owned(),
                 Standing::Standby => "another process listens".to_owned(),
@@ -48,8 +43,8 @@ impl Readiness for Ready {
                 Standing::Failed { why } => format!("failed: {why}"),
                 Standing::Stopped => "stopped".to_owned(),
             };
-            (name, Check { ok, required: deaf, detail: Some(detail) })
+            (format!("{kind}_listener"), Check { ok, required: deaf, detail: Some(detail) })
         });
-        listeners.chain([("store", store)]).collect()
+        listeners.chain([("store".to_owned(), store)]).collect()
     }
 }
