@@ -127,6 +127,9 @@ enum Command {
     /// Says what is wrong and the fix for it. Ends within 30 s, binds no port, sends nothing and takes nothing away from a
     /// Herald that runs, so that it can be an init container or a Job. `-o json` prints a list of `{what, ok, detail, fix}`;
     /// `fix` is there where something is wrong or could be better.
+    ///
+    /// The store is opened and its schema brought up to date, as `serve` does: beside a Herald that serves from it, run the
+    /// same version, because an older one does not open what a newer one has touched.
     Check {
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
