@@ -27,8 +27,7 @@ use crate::config::{Config, ConfigError, VARIABLES};
 use crate::model::{ChannelId, ClientName, Placement, PlatformKind, Status, Submission};
 use crate::platform::http::install_crypto_provider;
 use crate::store::StoreError;
-use crate::telemetry::otlp::{self, InvalidTracing};
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{self, LogFormat, otlp};
 use crate::{mcp, platform};
 
 /// Where `serve` and `sandbox` listen when nobody says otherwise.
@@ -271,14 +270,14 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Log lines and, where the environment names a collector, traces.
 fn start_log(format: LogFormat, filter: Option<&str>, config: &Config) -> anyhow::Result<()> {
-    let wrong = |error: InvalidTracing| ConfigError::setting(error.variable, error.error);
-    let traces = otlp::Settings::read(&|name| std::env::var(name).ok()).map_err(wrong)?;
+    let traces = otlp::Settings::read(&|name| std::env::var(name).ok());
     let mut secrets = config.secrets();
-    secrets.extend(traces.iter().flat_map(|traces| traces.secrets().iter().cloned()));
+    secrets.extend(traces.iter().flatten().flat_map(|traces| traces.secrets().iter().cloned()));
     telemetry::init(format, filter, &secrets)
         .map_err(|error| ConfigError::setting("HERALD_LOG", error))?;
-    if let Some(traces) = traces {
-        otlp::start(&traces).map_err(wrong)?;
+    // Whoever set it may have meant all Pods of a cluster: Herald serves all the same.
+    if let Err(error) = traces.and_then(|traces| traces.as_ref().map_or(Ok(()), otlp::start)) {
+        tracing::warn!("no traces are exported: {error}");
     }
     Ok(())
 }
