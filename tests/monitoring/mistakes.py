@@ -146,6 +146,6 @@ MISTAKES = {
     "two panels in one place": (panel(gridPos={"h": 4, "w": 4, "x": 0, "y": 1}), "lies on"),
     "a metric that nobody sees": (panel_gone, "herald_approvals_total is on no panel"),
     "a metric without its explanation": (
-        scraped("# HELP herald_store_up Whether the store answered for this scrape.\n", ""), "promtool check metrics"),
+        scraped("# HELP herald_store_up Whether the store answers, and takes something.\n", ""), "promtool check metrics"),
     "an answer that was cut": (scraped("# EOF\n", ""), "is not OpenMetrics"),
 }
