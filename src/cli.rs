@@ -376,16 +376,14 @@ async fn send(
 }
 
 fn platform_named(name: &str) -> Result<PlatformKind, String> {
-    let known = PlatformKind::ALL.into_iter().find(|kind| kind.as_str() == name);
-    known.ok_or_else(|| "write slack, discord or telegram".to_owned())
+    PlatformKind::named(name).ok_or_else(|| "write slack, discord or telegram".to_owned())
 }
 
 /// `slack:C0123456789` or `slack:alerts`.
 fn destination(channel: &str) -> anyhow::Result<(PlatformKind, String)> {
-    let known = channel.split_once(':').and_then(|(prefix, name)| {
-        let platform = PlatformKind::ALL.into_iter().find(|kind| kind.as_str() == prefix)?;
-        Some((platform, name.to_owned()))
-    });
+    let known = channel
+        .split_once(':')
+        .and_then(|(prefix, name)| Some((PlatformKind::named(prefix)?, name.to_owned())));
     match known {
         Some(destination) => Ok(destination),
         // Says what a channel looks like.

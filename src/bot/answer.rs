@@ -122,8 +122,17 @@ impl Session {
         if !replaced {
             self.finish_placeholder(&turn).await?;
         }
-        self.talk.turn = None;
         self.talk.last_at = self.now();
+        self.turn_over(&turn, outcome).await
+    }
+
+    /// There is no turn in progress any more.
+    pub(super) async fn turn_over(
+        &mut self,
+        turn: &Turn,
+        outcome: TurnOutcome,
+    ) -> Result<(), LetGo> {
+        self.talk.turn = None;
         self.save(false, None).await?;
         let took = self.now().since(turn.started_at);
         self.inner.metrics.turn_ended(&self.talk.agent, outcome, took);

@@ -259,13 +259,8 @@ impl Listening {
         }
     }
 
-    /// Says how it stands, if that is news.
     fn stands(&self, standing: Standing) {
-        self.standing.send_if_modified(|known| {
-            let news = *known != standing;
-            *known = standing;
-            news
-        });
+        standing.tell(&self.standing);
     }
 }
 

@@ -51,10 +51,7 @@ impl Session {
                     conversation = self.conversation(),
                     "who asked may not talk to the agent any more"
                 );
-                self.talk.turn = None;
-                self.save(false, None).await?;
-                let took = self.now().since(turn.started_at);
-                self.inner.metrics.turn_ended(&self.talk.agent, TurnOutcome::Cancelled, took);
+                self.turn_over(&turn, TurnOutcome::Cancelled).await?;
                 return Ok(None);
             }
             if !self.show_question().await? {

@@ -22,7 +22,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::prompts;
 use super::span::{self, Target};
-use crate::telemetry::trace::Span;
+use crate::telemetry::trace::{self, Span};
 
 /// The longest a request takes. The second net: a send gives up waiting after 18 s by itself, and kagent cuts a call
 /// at 30 s.
@@ -187,7 +187,7 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
     ) -> Result<CallToolResponse, ErrorData> {
         let modern = is_modern(&context);
         let cancelled = context.ct.clone();
-        let known = self.get_tool(&request.name);
+        let known = trace::is_on().then(|| self.get_tool(&request.name)).flatten();
         let known = known.as_ref().map(|tool| tool.name.as_ref());
         let span = span::begin("tools/call", &Target::Tool(known), &context);
         let call = span.around(self.guard(self.inner.call_tool(request, context)));

@@ -35,6 +35,12 @@ impl PlatformKind {
         }
     }
 
+    /// The platform with this lower-case name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|platform| platform.as_str() == name)
+    }
+
     /// The name as its vendor writes it.
     #[must_use]
     pub const fn title(self) -> &'static str {
@@ -165,10 +171,7 @@ impl FromStr for ChannelId {
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         s.split_once(':')
-            .and_then(|(prefix, id)| {
-                let platform = PlatformKind::ALL.into_iter().find(|p| p.as_str() == prefix)?;
-                Some(Self::new(platform, id))
-            })
+            .and_then(|(prefix, id)| Some(Self::new(PlatformKind::named(prefix)?, id)))
             .unwrap_or_else(|| Err(InvalidChannel::Prefix(shorten(s))))
     }
 }

@@ -91,6 +91,15 @@ impl Standing {
             Self::Stopped => "stopped",
         }
     }
+
+    /// Tells whoever watches, if it is news.
+    pub fn tell(self, watched: &watch::Sender<Self>) {
+        watched.send_if_modified(|known| {
+            let news = *known != self;
+            *known = self;
+            news
+        });
+    }
 }
 
 /// Listening cannot go on until somebody changes something: a wrong token, a missing intent or scope.
@@ -124,11 +133,7 @@ pub struct Ears {
 impl Ears {
     /// Says how it stands, if that is news.
     pub fn stands(&self, standing: Standing) {
-        self.standing.send_if_modified(|known| {
-            let news = *known != standing;
-            *known = standing;
-            news
-        });
+        standing.tell(&self.standing);
     }
 }
 

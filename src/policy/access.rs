@@ -122,8 +122,7 @@ impl Access {
                 )
             };
             let (prefix, id) = entry.split_once(':').ok_or_else(shape)?;
-            let platform = PlatformKind::ALL.into_iter().find(|kind| kind.as_str() == prefix);
-            let platform = platform.ok_or_else(shape)?;
+            let platform = PlatformKind::named(prefix).ok_or_else(shape)?;
             let user = if id == "*" { None } else { Some(id.to_owned()) };
             if user.as_deref().is_some_and(|id| !is_user_id(platform, id)) {
                 return Err(shape());

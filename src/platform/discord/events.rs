@@ -88,7 +88,7 @@ pub(super) struct Servers {
     roles: Known<Role>,
 }
 
-fn word<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+pub(super) fn word<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get(name)?.as_str()
 }
 
@@ -96,7 +96,7 @@ fn id(value: &Value, name: &str) -> Option<String> {
     word(value, name).filter(|id| is_id(id)).map(str::to_owned)
 }
 
-fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     value.get(name).and_then(Value::as_array).into_iter().flatten()
 }
 

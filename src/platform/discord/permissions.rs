@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::events::{list, word};
+
 /// One permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Permission {
@@ -42,10 +44,10 @@ pub(super) struct Membership {
 impl Membership {
     /// Reads it from a guild and a member; `None` where they do not say.
     pub(super) fn read(guild: &Value, member: &Value, me: &str) -> Option<Self> {
-        let id = text(guild, "id")?;
+        let id = word(guild, "id")?;
         let mine: Vec<&str> = list(member, "roles").filter_map(Value::as_str).collect();
         let roles = list(guild, "roles").filter_map(|role| {
-            let role_id = text(role, "id")?;
+            let role_id = word(role, "id")?;
             let held = role_id == id || mine.contains(&role_id);
             held.then_some((role_id.to_owned(), bits(role, "permissions")))
         });
@@ -53,7 +55,7 @@ impl Membership {
         roles.contains_key(id).then(|| Self {
             guild: id.to_owned(),
             me: me.to_owned(),
-            owner: text(guild, "owner_id") == Some(me),
+            owner: word(guild, "owner_id") == Some(me),
             roles,
         })
     }
@@ -71,7 +73,7 @@ impl Membership {
         let stages: [&dyn Fn(&str) -> bool; 3] = [&everyone, &role, &own];
         let may = stages.iter().fold(base, |may, applies| {
             let overwrites = overwrites.as_array().into_iter().flatten();
-            let here = overwrites.filter(|it| text(it, "id").is_some_and(applies));
+            let here = overwrites.filter(|it| word(it, "id").is_some_and(applies));
             let (deny, allow) = here.fold((0, 0), |(deny, allow), it| {
                 (deny | bits(it, "deny"), allow | bits(it, "allow"))
             });
@@ -82,17 +84,9 @@ impl Membership {
     }
 }
 
-fn text<'a>(holder: &'a Value, key: &str) -> Option<&'a str> {
-    holder.get(key)?.as_str()
-}
-
-fn list<'a>(holder: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
-    holder.get(key).and_then(Value::as_array).into_iter().flatten()
-}
-
 /// Permissions are numbers that stand in strings.
 fn bits(holder: &Value, key: &str) -> u64 {
-    text(holder, key).and_then(|bits| bits.parse().ok()).unwrap_or(0)
+    word(holder, key).and_then(|bits| bits.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

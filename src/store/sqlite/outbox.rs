@@ -103,9 +103,8 @@ impl Outbox for Sqlite {
         let mut backlog = BTreeMap::new();
         for row in rows {
             let name: String = row.try_get(0)?;
-            let platform = PlatformKind::ALL.into_iter().find(|kind| kind.as_str() == name);
-            let platform =
-                platform.ok_or_else(|| StoreError::Corrupt(format!("platform {name}")))?;
+            let platform = PlatformKind::named(&name)
+                .ok_or_else(|| StoreError::Corrupt(format!("platform {name}")))?;
             let count = |count: i64| u64::try_from(count).unwrap_or_default();
             let waiting = Backlog {
                 queued: count(row.try_get(1)?),
