@@ -22,6 +22,8 @@ use crate::store::{
 
 /// Whoever asks more often gets the last answer: asking takes no token, and each try is a write.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How long the connections may take to end.
+const CLOSE: Duration = Duration::from_secs(3);
 
 /// When somebody last tried to write on purpose, and what went wrong.
 #[derive(Debug, Default)]
@@ -243,7 +245,8 @@ impl Outbox for Postgres {
     }
 
     async fn close(&self) {
-        self.pool.close().await;
+        // Waits for what is under way, but not for a server that is away.
+        let _ = tokio::time::timeout(CLOSE, self.pool.close()).await;
     }
 }
 
