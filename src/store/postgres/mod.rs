@@ -173,18 +173,30 @@ fn is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The same error; where the server does not answer, one that says which server.
+/// The same error; where the server does not answer or lets nobody in, one that says which server.
 fn away(place: &str, error: StoreError) -> StoreError {
+    let error = match error {
+        StoreError::Database(error) => error,
+        other => return other,
+    };
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    // Who, or which database: https://www.postgresql.org/docs/current/errcodes-appendix.html
+    let refused = code.starts_with("28") || code == "3D000";
+    let busy = code == "53300";
     match error {
-        StoreError::Database(sqlx::Error::PoolTimedOut) => StoreError::Away(format!(
+        sqlx::Error::PoolTimedOut => StoreError::Away(format!(
             "PostgreSQL at {place} cannot be reached, or is too busy, for {} s; trying again helps once it is back",
             CONNECT.as_secs()
         )),
-        StoreError::Database(sqlx::Error::PoolClosed) => StoreError::Closed,
-        StoreError::Database(error) if is_lost(&error) || matches!(error, sqlx::Error::Tls(_)) => {
+        sqlx::Error::PoolClosed => StoreError::Closed,
+        sqlx::Error::Database(error) if refused => StoreError::DatabaseUrl(format!(
+            "PostgreSQL at {place} lets Herald not in ({}): see to user, password, database and sslmode in HERALD_DATABASE_URL",
+            error.message()
+        )),
+        error if busy || is_lost(&error) || matches!(error, sqlx::Error::Tls(_)) => {
             StoreError::Away(format!("PostgreSQL at {place} cannot be reached: {error}"))
         }
-        other => other,
+        error => StoreError::Database(error),
     }
 }
 

@@ -370,3 +370,14 @@ async fn numbers_are_given_while_the_lane_or_the_conversation_is_locked() {
     db.rollback().await.unwrap();
     assert!(both.await.1.unwrap());
 }
+
+#[tokio::test]
+async fn who_is_not_let_in_is_told_what_to_see_to() {
+    let Some(url) = schema() else { return };
+    let elsewhere = url.replacen("/postgres", "/nowhere", 1);
+    let refused = Postgres::open(&SecretString::from(elsewhere), Arc::new(SystemClock)).await;
+    let error = refused.err().unwrap();
+    assert!(matches!(error, StoreError::DatabaseUrl(_)), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("\"nowhere\" does not exist") && error.contains("HERALD_DATABASE_URL"));
+}
