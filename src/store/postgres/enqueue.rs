@@ -27,27 +27,21 @@ pub(super) async fn enqueue(db: Db<'_>, new: &NewDelivery) -> Result<Enqueued, S
         return Ok(answer);
     }
     let d = &new.delivery;
-    let lane = d.channel.to_string();
-    // The lane first: while it is locked, the numbers of its deliveries are given in the order in which they are seen.
+    // The lane first, and the delivery from what that returns: its number is given while the lane is locked, so that the
+    // numbers of a lane are seen in their order.
     query(
-        "INSERT INTO lanes AS l (lane, platform, pending, interval_ms, burst) VALUES ($1, $2, 1, $3, $4)
-         ON CONFLICT (lane) DO UPDATE SET pending = l.pending + 1, interval_ms = $3, burst = $4",
-    )
-    .bind(&lane)
-    .bind(d.channel.platform().as_str())
-    .bind(i64::from(new.pace.interval_ms))
-    .bind(i64::from(new.pace.burst))
-    .execute(&mut *db)
-    .await?;
-    query(
-        "INSERT INTO deliveries (id, client, submitter, lane, placement, thread_key, edits, steps, state, warnings,
+        "WITH lane AS (
+             INSERT INTO lanes AS l (lane, platform, pending, interval_ms, burst) VALUES ($4, $16, 1, $17, $18)
+             ON CONFLICT (lane) DO UPDATE SET pending = l.pending + 1, interval_ms = $17, burst = $18
+             RETURNING l.lane)
+         INSERT INTO deliveries (id, client, submitter, lane, placement, thread_key, edits, steps, state, warnings,
              idempotency_key, content_hash, deadline, created_at, invitation, traceparent)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'queued', $9, $10, $11, $12, $13, $14, $15)",
+         SELECT $1, $2, $3, lane.lane, $5, $6, $7, $8, 'queued', $9, $10, $11, $12, $13, $14, $15 FROM lane",
     )
     .bind(d.id.to_string())
     .bind(d.client.as_str())
     .bind(&new.submitter)
-    .bind(&lane)
+    .bind(d.channel.to_string())
     .bind(to_json(&d.placement)?)
     .bind(d.thread_key.as_deref().map(storable))
     .bind(d.edits.map(|id| id.to_string()))
@@ -59,6 +53,9 @@ pub(super) async fn enqueue(db: Db<'_>, new: &NewDelivery) -> Result<Enqueued, S
     .bind(d.created_at.0)
     .bind(d.invitation.as_ref().map(to_json).transpose()?)
     .bind(&d.traceparent)
+    .bind(d.channel.platform().as_str())
+    .bind(i64::from(new.pace.interval_ms))
+    .bind(i64::from(new.pace.burst))
     .execute(db)
     .await?;
     Ok(Enqueued::New)

@@ -12,9 +12,7 @@ use super::claim::claim;
 use super::enqueue::{enqueue, requeue, sameness};
 use super::{Db, Postgres, StoreError, query, storable};
 use crate::clock::Timestamp;
-use crate::model::{
-    ClientName, Delivery, DeliveryId, DeliveryState, Placement, PlatformKind, Reason, Scope,
-};
+use crate::model::{ClientName, Delivery, DeliveryId, Placement, PlatformKind, Reason, Scope};
 use crate::store::rows::{delivery, readable, to_json};
 use crate::store::{
     Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded,
@@ -213,7 +211,13 @@ impl Outbox for Postgres {
             let mut db = self.begin().await?;
             lock_lane(&mut db, id).await?;
             let Some(mut delivery) = by_id(&mut db, id).await? else { return Ok(None) };
+            let pending = i64::from(!delivery.state.is_final());
             delivery.call_off(reason, hint.to_owned(), now);
+            query("UPDATE lanes SET pending = pending + $2 WHERE lane = $1")
+                .bind(delivery.channel.to_string())
+                .bind(i64::from(!delivery.state.is_final()) - pending)
+                .execute(&mut *db)
+                .await?;
             save(&mut db, &delivery).await?;
             db.commit().await?;
             Ok(Some(delivery))
@@ -284,13 +288,19 @@ async fn record(
 ) -> Result<Recorded, StoreError> {
     let lane = delivery.channel.to_string();
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
+    // As long as the epoch is this claim's, nobody else changes whether its delivery is pending: what the statement sees
+    // of it is true although it may have waited for the lane.
     let released = query(
-        "UPDATE lanes SET lease_until = 0, owner = NULL, not_before = greatest(not_before, $3)
+        "UPDATE lanes l SET lease_until = 0, owner = NULL, not_before = greatest(l.not_before, $3),
+             pending = l.pending + $5 - (
+                 SELECT count(*) FROM deliveries WHERE id = $4 AND state IN ('queued', 'sending'))
          WHERE lane = $1 AND epoch = $2",
     )
     .bind(&lane)
     .bind(epoch)
     .bind(held)
+    .bind(delivery.id.to_string())
+    .bind(i64::from(!delivery.state.is_final()))
     .execute(&mut *db)
     .await?;
     if released.rows_affected() == 0 {
@@ -322,13 +332,13 @@ async fn record(
     Ok(Recorded::Done)
 }
 
-/// Writes what can change of a delivery, and keeps its lane's count. The lane is locked.
+/// Writes what can change of a delivery. Its lane is locked, and its count kept by the caller.
 async fn save(db: Db<'_>, delivery: &Delivery) -> Result<(), StoreError> {
-    let was: Option<String> = query(
-        "UPDATE deliveries d SET placement = $2, cursor = $3, state = $4, attempts = $5, doubtful_since = $6,
+    query(
+        "UPDATE deliveries SET placement = $2, cursor = $3, state = $4, attempts = $5, doubtful_since = $6,
              resent = $7, messages = $8, permalink = $9, reason = $10, hint = $11, warnings = $12,
-             deadline = least(d.deadline, $13), finished_at = $14
-         FROM deliveries old WHERE d.id = $1 AND old.seq = d.seq RETURNING old.state",
+             deadline = least(deadline, $13), finished_at = $14
+         WHERE id = $1",
     )
     .bind(delivery.id.to_string())
     .bind(to_json(&delivery.placement)?)
@@ -345,20 +355,7 @@ async fn save(db: Db<'_>, delivery: &Delivery) -> Result<(), StoreError> {
     .bind(to_json(&delivery.warnings)?)
     .bind(delivery.deadline.0)
     .bind(delivery.finished_at.map(|at| at.0))
-    .fetch_optional(&mut *db)
-    .await?
-    .map(|row| row.try_get("state"))
-    .transpose()?;
-    let Some(was) = was else { return Ok(()) };
-    let pending = [DeliveryState::Queued, DeliveryState::Sending].map(DeliveryState::as_str);
-    let was = i64::from(pending.contains(&was.as_str()));
-    let change = i64::from(!delivery.state.is_final()) - was;
-    if change != 0 {
-        query("UPDATE lanes SET pending = pending + $2 WHERE lane = $1")
-            .bind(delivery.channel.to_string())
-            .bind(change)
-            .execute(db)
-            .await?;
-    }
+    .execute(db)
+    .await?;
     Ok(())
 }

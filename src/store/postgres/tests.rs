@@ -164,6 +164,7 @@ async fn two_replicas_send_each_message_once_and_in_the_order_of_acceptance() {
     tokio::join!(accept(&a, 0), accept(&b, 40), work(&a, "a"), work(&b, "b"));
     let sent = sent.into_inner().unwrap();
     assert_eq!(sent.len(), 80);
+    assert_eq!(a.next_due(&claimant("a"), &[SLACK]).await.unwrap(), None, "nothing is counted on");
     assert_eq!(sent.iter().map(|(_, id)| id).collect::<BTreeSet<_>>().len(), 80, "each once");
     // The order of acceptance is the order of the numbers.
     let all = a.list(&Filter { states: Vec::new(), most: 100 }).await.unwrap();
