@@ -4,12 +4,12 @@
 //! machine whose clock runs ahead would take over what another still holds. Asking the database in each statement would
 //! settle that for leases, but not for the times that Herald computes itself from answers (Retry-After, backoff,
 //! deadlines) and stores beside them. So with PostgreSQL the whole process runs on this clock: the database's time, read
-//! when the store is opened and every [`EVERY`], and counted on from there by a clock that nobody sets.
+//! when the store is opened and every 30 s, and counted on from there by a clock that nobody sets.
 //!
-//! Replicas then differ by half the way to the database and back, and by what two quartzes drift apart in [`EVERY`]: a few
+//! Replicas then differ by half the way to the database and back, and by what two quartzes drift apart in that time: a few
 //! milliseconds, where the leases leave ten seconds (30 s, of which a request takes at most 20 s). While the database is
 //! away there is nothing to claim either. A failover to a server whose clock is wrong by less than those ten seconds is
-//! harmless too; every replica follows within [`EVERY`].
+//! harmless too; every replica follows within 30 s.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
