@@ -48,7 +48,7 @@ use crate::clock::Clock;
 const CONNECTIONS: u32 = 10;
 /// How long an access waits for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long an access may take altogether. Shorter than a lease, by more than a request to a platform may take.
+/// How long one may take once it has a connection. Shorter than a lease, by more than a request to a platform may take.
 const ACCESS: Duration = Duration::from_secs(8);
 
 type Db<'c> = &'c mut sqlx::PgConnection;
