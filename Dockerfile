@@ -31,10 +31,11 @@ FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/herald /usr/bin/herald
 COPY --from=build --chown=65532:65532 /out/data /data
-# `serve` and `bot` listen on the same port here, each in a container of its own, and keep what they must not lose in
-# /data/herald. `stdio`, which kmcp starts once per session, keeps its messages in memory: on disk it would promise to send
-# later what nobody sends once the session has ended.
-ENV HERALD_LISTEN=0.0.0.0:3000 \
+# PATH is for `kubectl exec deploy/herald -- herald …`. `serve` and `bot` listen on the same port here, each in a container of
+# its own, and keep what they must not lose in /data/herald. `stdio`, which kmcp starts once per session, keeps its messages in
+# memory: on disk it would promise to send later what nobody sends once the session has ended.
+ENV PATH=/usr/bin \
+    HERALD_LISTEN=0.0.0.0:3000 \
     HERALD_METRICS_LISTEN=0.0.0.0:9090 \
     XDG_STATE_HOME=/data \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt

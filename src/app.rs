@@ -5,6 +5,7 @@ mod scrape;
 mod store;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use axum::Router;
 use axum::middleware::map_response;
 use axum::response::Response;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -228,24 +230,14 @@ impl App {
     /// When the listener breaks or a setting of the transport is wrong.
     pub async fn serve(self, listener: TcpListener, extra: Router) -> anyhow::Result<()> {
         let address = listener.local_addr().context("the listening address")?;
-        // Bound before anything is done: who watches shall see all of it.
-        let scrapes = match self.config.metrics_listen {
+        let metrics_port = match self.config.metrics_listen {
             Some(address) => Some(scrape::bind(address).await?),
             None => None,
         };
         let in_flight = InFlight::default();
         let mut routes = extra;
         if self.serves.mcp() {
-            let herald = Herald::new(Arc::clone(&self.notifier), self.metrics.clone());
-            let mcp = mcp::http(herald, &self.config.mcp, address, &in_flight);
-            let metrics = self.metrics.clone();
-            let count = move |answer: Response| {
-                if answer.status() == StatusCode::UNAUTHORIZED {
-                    metrics.unauthorized();
-                }
-                std::future::ready(answer)
-            };
-            routes = routes.merge(mcp.map_err(anyhow::Error::msg)?.layer(map_response(count)));
+            routes = routes.merge(self.mcp_routes(address, &in_flight)?);
         }
         let worker = self.start();
         let (mut talks, mut standings) = (JoinSet::new(), Vec::new());
@@ -260,20 +252,22 @@ impl App {
                 talks.spawn(async move { listening.run(stop).await });
             }
         }
+        // Until the very end: whoever watches shall see all of it.
         let watching = CancellationToken::new();
         let watched = watching.clone().drop_guard();
-        if let Some(scrapes) = scrapes {
+        if let Some(port) = metrics_port {
             let scraped = Scraped {
-                metrics: self.metrics.clone(),
+                metrics: self.metrics,
                 outbox: Arc::clone(&self.outbox),
-                platforms: self.platforms.keys().copied().collect(),
+                platforms: self.platforms.into_keys().collect(),
                 standings: standings.clone(),
-                clock: Arc::clone(&self.clock),
+                clock: self.clock,
+                asked: Mutex::default(),
             };
-            tokio::spawn(server::serve_metrics(scrapes, Arc::new(scraped), watching));
+            tokio::spawn(server::serve_metrics(port, Arc::new(scraped), watching));
         }
-        let readiness = Arc::new(Ready { outbox: Arc::clone(&self.outbox), standings });
-        let routes = server::router(routes, readiness, self.stop.clone());
+        let readiness = Ready { serves: self.serves, outbox: Arc::clone(&self.outbox), standings };
+        let routes = server::router(routes, Arc::new(readiness), self.stop.clone());
         let served = server::serve(listener, routes, in_flight, self.stop).await;
         let ended =
             tokio::time::timeout(PATIENCE, async { while talks.join_next().await.is_some() {} });
@@ -285,6 +279,19 @@ impl App {
         worker.finish(PATIENCE).await;
         drop(watched);
         Ok(served?)
+    }
+
+    fn mcp_routes(&self, address: SocketAddr, in_flight: &InFlight) -> anyhow::Result<Router> {
+        let herald = Herald::new(Arc::clone(&self.notifier), self.metrics.clone());
+        let routes = mcp::http(herald, &self.config.mcp, address, in_flight);
+        let metrics = self.metrics.clone();
+        let count = move |answer: Response| {
+            if answer.status() == StatusCode::UNAUTHORIZED {
+                metrics.unauthorized();
+            }
+            std::future::ready(answer)
+        };
+        Ok(routes.map_err(anyhow::Error::msg)?.layer(map_response(count)))
     }
 
     /// Serves MCP over stdin and stdout until the client leaves, or until it is stopped.

@@ -28,8 +28,7 @@ use crate::config::{Config, ConfigError, VARIABLES};
 use crate::model::{ChannelId, ClientName, Placement, PlatformKind, Status, Submission};
 use crate::platform::http::install_crypto_provider;
 use crate::store::StoreError;
-use crate::telemetry::otlp::{self, InvalidTracing};
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{self, LogFormat, otlp};
 use crate::{mcp, platform};
 
 /// Where `serve` and `sandbox` listen when nobody says otherwise.
@@ -131,6 +130,9 @@ enum Command {
     /// Says what is wrong and the fix for it. Ends within 30 s, binds no port, sends nothing and takes nothing away from a
     /// Herald that runs, so that it can be an init container or a Job. `-o json` prints a list of `{what, ok, detail, fix}`;
     /// `fix` is there where something is wrong or could be better.
+    ///
+    /// The store is opened and its schema brought up to date, as `serve` does: beside a Herald that serves from it, run the
+    /// same version, because an older one does not open what a newer one has touched.
     Check {
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
@@ -280,14 +282,14 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Log lines and, where the environment names a collector, traces.
 fn start_log(format: LogFormat, filter: Option<&str>, config: &Config) -> anyhow::Result<()> {
-    let wrong = |error: InvalidTracing| ConfigError::setting(error.variable, error.error);
-    let traces = otlp::Settings::read(&|name| std::env::var(name).ok()).map_err(wrong)?;
+    let traces = otlp::Settings::read(&|name| std::env::var(name).ok());
     let mut secrets = config.secrets();
-    secrets.extend(traces.iter().flat_map(|traces| traces.secrets().iter().cloned()));
+    secrets.extend(traces.iter().flatten().flat_map(|traces| traces.secrets().iter().cloned()));
     telemetry::init(format, filter, &secrets)
         .map_err(|error| ConfigError::setting("HERALD_LOG", error))?;
-    if let Some(traces) = traces {
-        otlp::start(&traces).map_err(wrong)?;
+    // Whoever set it may have meant all Pods of a cluster: Herald serves all the same.
+    if let Err(error) = traces.and_then(|traces| traces.as_ref().map_or(Ok(()), otlp::start)) {
+        tracing::warn!("no traces are exported: {error}");
     }
     Ok(())
 }

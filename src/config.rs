@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-pub use environment::{VARIABLES, Variable};
+pub use environment::{VARIABLES, Variable, channels_variable};
 
 use crate::delivery::OnUnknown;
 use crate::model::{ChannelId, PlatformKind};
@@ -171,13 +171,14 @@ impl Config {
     /// When an entry is malformed.
     pub fn policy(&self) -> Result<Policy, ConfigError> {
         let lists = [
-            (PlatformKind::Slack, "SLACK_CHANNEL_IDS", &self.slack.channels),
-            (PlatformKind::Discord, "DISCORD_CHANNEL_IDS", &self.discord.channels),
-            (PlatformKind::Telegram, "TELEGRAM_CHAT_IDS", &self.telegram.channels),
+            (PlatformKind::Slack, &self.slack.channels),
+            (PlatformKind::Discord, &self.discord.channels),
+            (PlatformKind::Telegram, &self.telegram.channels),
         ];
-        let parsed = lists.into_iter().map(|(platform, key, entries)| {
+        let parsed = lists.into_iter().map(|(platform, entries)| {
             let list = AllowList::parse(platform, entries.iter().map(String::as_str));
             let named = |error: InvalidAllowList| {
+                let key = channels_variable(platform);
                 ConfigError::setting(format!("{key} ({platform}.channels)"), error)
             };
             list.map(|list| (platform, list)).map_err(named)
@@ -336,6 +337,15 @@ mod tests {
         assert!(config.agent.url.is_some() && config.agents.len() == 2);
         assert_eq!(config.agents["k8s"].commands, ["/k8s"]);
         assert!(!config.bot.approvers.is_empty());
+    }
+
+    #[test]
+    fn each_platforms_channels_have_the_variable_that_is_named_for_them() {
+        for platform in PlatformKind::ALL {
+            let key = channels_variable(platform);
+            let error = load("", &[(key, "not a channel")]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{key} ({platform}.channels)")), "{error}");
+        }
     }
 
     #[test]

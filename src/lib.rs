@@ -125,9 +125,9 @@
 //! # How to add a platform
 //!
 //! One folder beside `platform/slack/` (its API, its dialect, its failures, its settings, its listener), one line in
-//! [`platform::configured`] and [`platform::listeners`], one variant of [`model::PlatformKind`], its variables in `config`, one face of the sandbox, and
-//! one line in the tests that run over every platform. Nothing in `mcp`, `policy`, `store`, `delivery` or `bot` changes but
-//! the tool that carries its name.
+//! [`platform::configured`] and [`platform::listeners`], one variant of [`model::PlatformKind`], its variables in `config` (and
+//! what `herald check` says about how they go together), one face of the sandbox, and one line in the tests that run over
+//! every platform. Nothing in `mcp`, `policy`, `store`, `delivery` or `bot` changes but the tool that carries its name.
 
 pub mod a2a;
 pub mod app;

@@ -50,13 +50,13 @@ pub struct Check {
 #[async_trait]
 pub trait Readiness: Send + Sync + 'static {
     /// The checks by name. At most 2 s; what takes longer counts as failed.
-    async fn checks(&self) -> BTreeMap<&'static str, Check>;
+    async fn checks(&self) -> BTreeMap<String, Check>;
 }
 
 #[derive(Serialize)]
 struct Report {
     status: &'static str,
-    checks: BTreeMap<&'static str, Check>,
+    checks: BTreeMap<String, Check>,
 }
 
 struct Probes {
@@ -109,7 +109,7 @@ pub async fn serve_metrics(
 /// Serves until `stop`: then no new connection is accepted, requests under way may end (25 s), and only what is left
 /// after that is cut.
 ///
-/// At most 1,024 connections are open at a time, and a request's head may take 10 s.
+/// At most 1,024 connections are open at a time, and a request's head may take 30 s.
 ///
 /// # Errors
 /// None: a connection that cannot be accepted is logged.

@@ -9,6 +9,8 @@ use axum::response::Redirect;
 use axum::routing::any;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tokio::net::TcpListener;
 
 use crate::world::{Workspace, herald};
@@ -360,6 +362,61 @@ async fn what_could_be_better_is_no_fault() {
         let row = rows.iter().find(|row| row["what"] == what);
         assert!(row.is_some_and(|row| text(row, "fix").contains(fix)), "{what}: {rows:#?}");
     }
+}
+
+/// An app made with kagent's guide is talked to by slash command alone.
+#[tokio::test]
+async fn a_slack_app_with_a_slash_command_and_no_more_is_no_fault() {
+    let workspace = Workspace::open().await;
+    let scopes = "app_mentions:read,channels:history,groups:history,im:history";
+    workspace.fault(
+        json!({ "platform": "slack", "kind": "missing_scope", "times": 0, "scopes": scopes }),
+    );
+    let output = check(&workspace.env(), &["-o", "json"]).await;
+    let rows = rows(&output);
+    assert_eq!(output.status.code(), Some(0), "{rows:#?}");
+    let row = rows.iter().find(|row| row["what"] == "Slack scopes").unwrap();
+    assert!(text(row, "fix").starts_with("add app_mentions:read, channels:history"), "{row}");
+}
+
+/// An agent on the same node has the same clock.
+#[tokio::test]
+async fn an_agent_that_shares_a_wrong_clock_does_not_hide_it() {
+    let (workspace, node) = tokio::join!(Workspace::open(), Workspace::open());
+    workspace.world.clock_ahead(300);
+    let mut env = workspace.env();
+    env.insert("KAGENT_A2A_URL".to_owned(), node.env()["KAGENT_A2A_URL"].clone());
+    let rows = rows(&check(&env, &["-o", "json"]).await);
+    let failing: Vec<_> = rows.iter().filter(|row| row["ok"] == false).collect();
+    let [row] = failing[..] else { panic!("{rows:#?}") };
+    assert_eq!(row["what"], "clock");
+    assert!(text(row, "detail").contains("s behind"), "{row}");
+}
+
+/// What its help says of the store.
+#[tokio::test]
+async fn the_store_is_brought_up_to_date_as_serve_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("herald.db");
+    let options = SqliteConnectOptions::new().filename(&file);
+    let mut db = options.clone().create_if_missing(true).connect().await.unwrap();
+    let first = include_str!("../src/store/sqlite/migrations/1.sql");
+    sqlx::raw_sql(first).execute(&mut db).await.unwrap();
+    sqlx::query("PRAGMA user_version = 1").execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
+
+    let workspace = Workspace::open().await;
+    let mut env = workspace.env();
+    env.insert("HERALD_DATA_DIR".to_owned(), directory.path().display().to_string());
+    let output = check(&env, &["-o", "json"]).await;
+    assert!(output.status.success(), "{:#?}", rows(&output));
+    let mut db = options.connect().await.unwrap();
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut db).await.unwrap();
+    assert!(version > 1, "still {version}");
+
+    let help = check(&env, &["--help"]).await;
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("schema") && help.contains("same version"), "{help}");
 }
 
 /// An Ingress that sends everything to https, or an agent without its trailing slash behind an old proxy.

@@ -9,6 +9,7 @@
 mod agents;
 mod architecture;
 mod check;
+mod collector;
 mod commands;
 mod discord_cards;
 mod discord_gateway;

@@ -11,6 +11,8 @@ use herald::clock::SystemClock;
 use herald::config::Config;
 use herald::telemetry::metrics::MEDIA_TYPE;
 use serde_json::json;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -87,6 +89,12 @@ impl Herald {
             self.scrape().await.series().get(series) == Some(&value)
         })
         .await;
+        self.scrape().await
+    }
+
+    /// Waits until nothing waits, and returns what is there by then.
+    async fn idle(&self) -> Scrape {
+        until("nothing waits", async || self.scrape().await.sum("herald_queue") == 0.0).await;
         self.scrape().await
     }
 
@@ -228,8 +236,7 @@ async fn what_leaves_is_counted_once() {
         ])
     );
     assert_eq!(scrape.sum("herald_store_up"), 1.0);
-    assert_eq!(scrape.sum("herald_queue"), 0.0, "nothing waits");
-    scrape.keep("out");
+    herald.idle().await.keep("out");
     herald.stop().await;
 }
 
@@ -254,8 +261,8 @@ async fn what_waits_is_shown_and_what_is_not_allowed_any_more_is_counted() {
     let config = workspace.config(&[("SLACK_CHANNEL_IDS", "C0GENERAL")]);
     let herald = Herald::start(config, Serves::Mcp, data.path()).await;
     let failed = "herald_deliveries_failed_total{platform=\"slack\",reason=\"denied\"}";
-    let scrape = herald.until(failed, 1.0).await;
-    assert_eq!(scrape.sum("herald_queue"), 0.0, "nothing waits any more");
+    herald.until(failed, 1.0).await;
+    let scrape = herald.idle().await;
     assert_eq!(
         scrape.counted(),
         counts(&[
@@ -263,6 +270,22 @@ async fn what_waits_is_shown_and_what_is_not_allowed_any_more_is_counted() {
             ("deliveries_failed_total{platform=\"slack\",reason=\"denied\"}", 1),
         ])
     );
+    herald.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_takes_nothing_is_seen() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let herald = Herald::start(workspace.config(&[]), Serves::Mcp, data.path()).await;
+    herald.until("herald_store_up", 1.0).await;
+    // Another process that does not let go of the database can be read past, but nothing can be written.
+    let other = SqliteConnectOptions::new().filename(data.path().join("herald.db"));
+    let mut other = other.connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    herald.until("herald_store_up", 0.0).await;
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    herald.until("herald_store_up", 1.0).await;
     herald.stop().await;
 }
 
@@ -277,7 +300,7 @@ async fn what_comes_in_is_counted_once() {
             format!("herald_listener_state{{platform=\"{platform}\",state=\"connected\"}}");
         herald.until(&connected, 1.0).await;
     }
-    // Slack tells a mention twice, as `message` and as `app_mention`: stored once, and refused each time.
+    // Slack tells a mention twice, as `message` and as `app_mention`: stored once, and refused once.
     let mut talk = Talk::new(&workspace, PLACES[0]);
     talk.says("good morning");
     talk.sees("You said: good morning").await;
@@ -321,7 +344,7 @@ async fn what_comes_in_is_counted_once() {
             ("approvals_total{agent=\"default\",decision=\"asked\"}", 2),
             ("approvals_total{agent=\"default\",decision=\"rejected\"}", 1),
             ("events_total{platform=\"discord\",outcome=\"stored\"}", 4),
-            ("events_total{platform=\"slack\",outcome=\"refused\"}", 2),
+            ("events_total{platform=\"slack\",outcome=\"refused\"}", 1),
             ("events_total{platform=\"slack\",outcome=\"stored\"}", 1),
             ("events_total{platform=\"telegram\",outcome=\"stored\"}", 3),
             ("inbound_lag_seconds_count{platform=\"discord\"}", 4),
@@ -368,6 +391,24 @@ async fn what_nobody_decides_expires_and_a_listener_that_gave_up_is_seen() {
     assert_eq!(scrape.sum("herald_approvals_total"), 2.0, "one was asked, and expired");
     scrape.keep("failed");
     herald.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_that_hears_nobody_is_not_ready_and_a_server_beside_it_is() {
+    for (serves, status) in [(Serves::Bot, 503), (Serves::Both, 200)] {
+        let workspace = Workspace::open().await;
+        let data = tempfile::tempdir().unwrap();
+        workspace.fault(
+            json!({ "platform": "telegram", "method": "getUpdates", "kind": "revoked_token", "times": 0 }),
+        );
+        let alone = [("SLACK_BOT_TOKEN", ""), ("DISCORD_BOT_TOKEN", "")];
+        let herald = Herald::start(workspace.config(&alone), serves, data.path()).await;
+        herald.until("herald_listener_state{platform=\"telegram\",state=\"failed\"}", 1.0).await;
+        let ready = herald.get(&herald.client.url.replace("/mcp", "/readyz")).await;
+        assert_eq!(ready.status(), status, "{serves:?}");
+        assert!(ready.text().await.unwrap().contains("failed: "), "it says so all the same");
+        herald.stop().await;
+    }
 }
 
 #[tokio::test]

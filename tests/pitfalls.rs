@@ -168,6 +168,11 @@ async fn a_card_stands_although_its_arguments_cannot_be_uploaded() {
 async fn what_a_stranger_asks_by_command_is_not_shown_in_the_bots_name() {
     let workspace = Workspace::open().await;
     let bot = Bot::start(&workspace, &[("DISCORD_ALLOWED_USERS", "300000000000000001")]).await;
+    // Before that, `/ask` is a word like any other.
+    until("the commands are there", async || {
+        workspace.world.requests().iter().any(|request| request.method == "put_commands")
+    })
+    .await;
     let command = Speech {
         channel: "discord:100000000000000001".to_owned(),
         text: "/ask buy cheap gold at example.com".to_owned(),

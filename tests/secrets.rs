@@ -8,8 +8,8 @@ use herald::sandbox::{Speech, Tokens, Upload};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::collector::Collector;
 use crate::talking::{PLACES, Place, Talk};
-use crate::tracing::Collector;
 use crate::world::{Client, EVERY, Workspace, files, free_port, herald, until};
 
 /// Parts of the tokens that nothing else contains.

@@ -6,143 +6,21 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::routing::post;
 use herald::sandbox::Speech;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use opentelemetry_proto::tonic::common::v1::any_value::Value as Scalar;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-use opentelemetry_proto::tonic::trace::v1::Span as Sent;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::Child;
 
+use crate::collector::{Collector, Span};
 use crate::talking::{PLACES, Talk};
 use crate::world::{Client, SLACK, TELEGRAM, Workspace, free_port, herald, message, until};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
-
-/// A collector on a port of its own, which keeps what it is sent.
-pub struct Collector {
-    pub url: String,
-    bodies: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
-}
-
-/// A span as it arrived.
-#[derive(Clone, Debug)]
-struct Span {
-    name: String,
-    kind: SpanKind,
-    trace: String,
-    id: String,
-    parent: String,
-    /// Trace and span IDs.
-    links: Vec<(String, String)>,
-    attributes: BTreeMap<String, String>,
-    failed: bool,
-    service: String,
-}
-
-impl Span {
-    fn says(&self, key: &str) -> &str {
-        self.attributes.get(key).map_or("", String::as_str)
-    }
-}
-
-impl Collector {
-    pub async fn open() -> Self {
-        let bodies = Arc::<Mutex<Vec<(HeaderMap, Bytes)>>>::default();
-        let take =
-            async |State(bodies): State<Arc<Mutex<Vec<_>>>>, headers: HeaderMap, body: Bytes| {
-                assert_eq!(headers["content-type"], "application/x-protobuf");
-                bodies.lock().unwrap().push((headers, body));
-                ExportTraceServiceResponse::default().encode_to_vec()
-            };
-        let router = Router::new().route("/v1/traces", post(take)).with_state(bodies.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, bodies }
-    }
-
-    /// Every byte of the traces that came.
-    pub fn everything(&self) -> Vec<u8> {
-        let bodies = self.bodies.lock().unwrap();
-        bodies.iter().flat_map(|(_, body)| body.to_vec()).collect()
-    }
-
-    /// The values of one header.
-    pub fn header(&self, name: &str) -> Vec<String> {
-        let bodies = self.bodies.lock().unwrap();
-        let values = bodies.iter().filter_map(|(headers, _)| headers.get(name));
-        values.map(|value| value.to_str().unwrap().to_owned()).collect()
-    }
-
-    fn spans(&self) -> Vec<Span> {
-        let bodies = self.bodies.lock().unwrap();
-        let mut spans = Vec::new();
-        for (_, body) in bodies.iter() {
-            let request = ExportTraceServiceRequest::decode(body.clone()).unwrap();
-            for resource in request.resource_spans {
-                let about = attributes(resource.resource.unwrap().attributes);
-                for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-                    spans.push(read(span, &about["service.name"]));
-                }
-            }
-        }
-        spans
-    }
-
-    fn named(&self, name: &str) -> Vec<Span> {
-        self.spans().into_iter().filter(|span| span.name == name).collect()
-    }
-
-    fn one(&self, name: &str) -> Span {
-        let mut found = self.named(name);
-        let all: Vec<_> = self.spans().into_iter().map(|span| span.name).collect();
-        assert_eq!(found.len(), 1, "{name} in {all:?}");
-        found.remove(0)
-    }
-}
-
-fn read(span: Sent, service: &str) -> Span {
-    assert!(span.events.is_empty(), "an event may carry text");
-    let status = span.status.clone().unwrap_or_default();
-    assert_eq!(status.message, "", "a description may carry text");
-    Span {
-        kind: span.kind(),
-        name: span.name,
-        trace: hex(&span.trace_id),
-        id: hex(&span.span_id),
-        parent: hex(&span.parent_span_id),
-        links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
-        attributes: attributes(span.attributes),
-        failed: status.code == 2,
-        service: service.to_owned(),
-    }
-}
-
-fn attributes(list: Vec<KeyValue>) -> BTreeMap<String, String> {
-    let text = |value: AnyValue| match value.value {
-        Some(Scalar::StringValue(text)) => text,
-        Some(Scalar::IntValue(number)) => number.to_string(),
-        Some(Scalar::BoolValue(yes)) => yes.to_string(),
-        other => panic!("{other:?}"),
-    };
-    list.into_iter().map(|pair| (pair.key, text(pair.value.unwrap()))).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// A Herald of its own process.
 struct Process {
@@ -185,10 +63,17 @@ impl Process {
 
     /// A tool call with a trace context in `_meta` and in the header.
     async fn call(&self, tool: &str, arguments: Value, meta: Value, header: Option<&str>) -> Value {
-        let body = json!({
-            "jsonrpc": "2.0", "id": 7, "method": "tools/call",
-            "params": { "name": tool, "arguments": arguments, "_meta": meta },
-        });
+        let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
+        self.post(json!(7), "tools/call", params, header).await
+    }
+
+    /// A request with an ID of one's own.
+    async fn ask(&self, id: &str, method: &str, params: Value) -> Value {
+        self.post(json!(id), method, params, None).await
+    }
+
+    async fn post(&self, id: Value, method: &str, params: Value, header: Option<&str>) -> Value {
+        let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let mut request = http
             .post(format!("{}/mcp", self.base))
@@ -250,7 +135,12 @@ async fn one_trace_ties_call_delivery_and_platform_request_together() {
     let (tool, arguments) = message(TELEGRAM, "another text of the trace test", json!({}));
     let wrong = json!({ "traceparent": "00-zz-1-1" });
     herald.call(&tool, arguments, wrong, Some(other)).await;
-    herald.call("no_such_tool", json!({}), json!({}), None).await;
+    // What a client made up may be anything: none of it is exported.
+    let own = "xoxb-1234-SECRETLOOKING";
+    herald.call(own, json!({}), json!({}), None).await;
+    herald.ask(own, "prompts/get", json!({ "name": own })).await;
+    let prompt = json!({ "name": "daily_summary", "arguments": { "channel": "alerts" } });
+    herald.ask(own, "prompts/get", prompt).await;
     herald.call("get_delivery", json!({ "delivery_id": "x" }), json!({}), Some("nonsense")).await;
     herald.stop().await;
 
@@ -299,8 +189,12 @@ async fn one_trace_ties_call_delivery_and_platform_request_together() {
     assert_eq!(call.parent, "bbbbbbbbbbbbbbbb");
     let request = collector.one("POST sendMessage");
     assert_eq!(request.trace, call.trace);
-    let unknown = collector.one("tools/call no_such_tool");
+    let unknown = collector.one("tools/call");
+    assert_eq!(unknown.says("gen_ai.tool.name"), "");
     assert!(unknown.failed && unknown.says("error.type") == "-32602", "{unknown:?}");
+    let prompt = collector.one("prompts/get daily_summary");
+    assert_eq!(prompt.says("gen_ai.prompt.name"), "daily_summary");
+    assert!(collector.one("prompts/get").failed);
     let failed = collector.one("tools/call get_delivery");
     assert!(failed.failed && failed.says("error.type") == "tool_error", "{failed:?}");
     assert!(failed.parent.is_empty() && failed.trace != TRACE);
@@ -309,6 +203,7 @@ async fn one_trace_ties_call_delivery_and_platform_request_together() {
     let bytes = String::from_utf8_lossy(&bytes);
     assert!(bytes.contains("deployment.environment.name") && bytes.contains("service.version"));
     assert!(!bytes.contains("of the trace test"), "a message's text was exported");
+    assert!(!bytes.contains("SECRETLOOKING"), "what a client made up was exported");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -393,6 +288,39 @@ async fn a_turn_whose_agent_fails_says_so() {
     assert_eq!(warnings[0]["trace_id"], turn.trace);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_to_an_agent_that_goes_wrong_says_how_once() {
+    let workspace = Workspace::open().await;
+    let collector = Collector::open().await;
+    let mut env = env_with(&workspace, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]);
+    let herald = Process::start("bot", &env).await;
+    let mut talk = Talk::new(&workspace, PLACES[1]);
+    talk.says("drop");
+    talk.sees("api-0 runs").await;
+    let over = async || !talk.texts().iter().any(|it| it.contains("Working on it"));
+    until("the turn is over", over).await;
+    herald.stop().await;
+    let broken = collector.one("message/stream");
+    assert_eq!(broken.says("http.response.status_code"), "200");
+    assert!(broken.failed && broken.says("error.type") == "connection_lost", "{broken:?}");
+
+    // Nobody is there.
+    let collector = Collector::open().await;
+    env.insert("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), collector.url.clone());
+    let agent = env.get_mut("KAGENT_A2A_URL").unwrap();
+    *agent = format!("{}/no-such-agent/", agent.trim_end_matches('/'));
+    let herald = Process::start("bot", &env).await;
+    let mut talk = Talk::new(&workspace, PLACES[1]);
+    talk.says("hello");
+    talk.sees("There is no such agent").await;
+    herald.stop().await;
+    for name in ["GET agent card", "message/stream"] {
+        let call = collector.named(name).remove(0);
+        assert_eq!(call.says("http.response.status_code"), "404");
+        assert!(call.failed && call.says("error.type") == "no_such_agent", "{call:?}");
+    }
+}
+
 #[tokio::test]
 async fn stdio_sends_its_traces_before_it_ends() {
     let workspace = Workspace::open().await;
@@ -425,7 +353,7 @@ async fn stdio_sends_its_traces_before_it_ends() {
     tokio::time::timeout(Duration::from_secs(5), child.wait()).await.unwrap().unwrap();
     let call = collector.one("tools/call send_message_to_slack");
     assert_eq!((call.parent.as_str(), call.service.as_str()), (CALLER, "by-pipe"));
-    assert_eq!((call.says("network.transport"), call.says("jsonrpc.request.id")), ("pipe", "one"));
+    assert_eq!((call.says("network.transport"), call.says("jsonrpc.request.id")), ("pipe", ""));
     assert_eq!(call.says("mcp.protocol.version"), "2025-11-25");
     assert_eq!(collector.one("deliver slack").parent, call.id);
     assert_eq!(collector.one("initialize").kind, SpanKind::Server);
@@ -495,20 +423,27 @@ async fn a_collector_that_is_away_or_hangs_costs_nothing() {
     assert_eq!(workspace.texts(SLACK).len(), 2);
 }
 
-#[tokio::test]
-async fn an_exporter_that_herald_does_not_have_is_refused_at_the_start() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setting_that_cannot_be_used_is_one_line_and_no_reason_not_to_serve() {
     let workspace = Workspace::open().await;
-    let env = env_with(
-        &workspace,
-        &[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        ],
-    );
-    let output = herald(&env).args(["serve", "--listen", "127.0.0.1:0"]).output().await.unwrap();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{error}");
-    assert!(error.contains("OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"), "{error}");
+    let collector = Collector::open().await;
+    let missing = "/nowhere/ca.pem";
+    for (variable, value, fix) in [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", missing, missing),
+    ] {
+        let set = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()), (variable, value)];
+        let herald = Process::start("serve", &env_with(&workspace, &set)).await;
+        let answer = herald.client.send(SLACK, &format!("in spite of {value}")).await;
+        assert_eq!(answer.content["status"], "delivered", "{answer:?}");
+        let (_, log, _) = herald.stop().await;
+        let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"")).collect();
+        assert_eq!(warnings.len(), 1, "{log}");
+        let told = warnings[0];
+        let named = told.contains("no traces") && told.contains(variable) && told.contains(fix);
+        assert!(named, "{told}");
+    }
+    assert!(collector.everything().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

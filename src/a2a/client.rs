@@ -244,7 +244,8 @@ impl Client {
             }
         };
         let frame = tokio::time::timeout(self.settings.patience.answer, frame).await;
-        frame.map_err(|_| Error::MayHaveArrived("nothing came in time"))?
+        let frame = frame.unwrap_or(Err(Error::MayHaveArrived("nothing came in time")));
+        frame.inspect_err(|error| stream.fail(error.as_str()))
     }
 
     /// Goes on with a task, as after a restart: asks how it stands, listens again if it is at work, else polls.

@@ -262,7 +262,11 @@ impl Watcher {
             match next {
                 None => break Listened::Cancelled,
                 Some(Err(_)) => self.tell(to, true).await?,
-                Some(Ok(Err(_) | Ok(None))) => break Listened::Broken,
+                Some(Ok(Err(_))) => break Listened::Broken,
+                Some(Ok(Ok(None))) => {
+                    stream.fail("closed");
+                    break Listened::Broken;
+                }
                 Some(Ok(Ok(Some(frame)))) => {
                     let answer = match frame {
                         Frame::Alive => None,
@@ -296,6 +300,7 @@ impl Watcher {
                 self.quiet(to).await?;
             }
             if heard_at.elapsed() >= patience.idle || self.last_news.elapsed() >= patience.silence {
+                stream.fail("silent");
                 break Listened::Broken;
             }
         };

@@ -2,9 +2,12 @@
 //!
 //! There is no reconnecting in here, on purpose: it would send the message again.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::error::Error;
+use super::wire::Refusal;
 use crate::platform::http::Incoming;
 use crate::telemetry::trace::Span;
 
@@ -20,6 +23,19 @@ pub(super) enum Frame {
     Data(Value),
     /// `event: error`.
     Error(Value),
+}
+
+impl Frame {
+    /// What the agent says instead of a result.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Alive => None,
+            Self::Data(value) => {
+                value.get("error").filter(|error| !error.is_null()).map(Refusal::read)
+            }
+            Self::Error(value) => Some(Refusal::read(value.get("error").unwrap_or(value))),
+        }
+    }
 }
 
 /// Bytes in, frames out. Lines end with LF or CRLF, and may arrive in any pieces.
@@ -95,14 +111,14 @@ pub(super) struct Stream {
     incoming: Incoming,
     splitter: Splitter,
     frames: std::collections::VecDeque<Frame>,
-    /// The request that it answers lasts as long as it does.
-    _span: Span,
+    /// The request that it answers lasts as long as it does, and fails with it.
+    span: Span,
 }
 
 impl Stream {
     pub(super) fn new(incoming: Incoming, span: Span) -> Self {
         let frames = std::collections::VecDeque::new();
-        Self { incoming, splitter: Splitter::default(), frames, _span: span }
+        Self { incoming, splitter: Splitter::default(), frames, span }
     }
 
     /// The next frame; `None` when the agent closed the stream. May be dropped and called again without loss.
@@ -112,11 +128,22 @@ impl Stream {
     pub(super) async fn next(&mut self) -> Result<Option<Frame>, Error> {
         loop {
             if let Some(frame) = self.frames.pop_front() {
+                if let Some(refusal) = frame.refusal() {
+                    self.fail(refusal.code.to_string());
+                }
                 return Ok(Some(frame));
             }
-            let Some(chunk) = self.incoming.chunk().await? else { return Ok(None) };
-            self.splitter.push(&chunk, &mut self.frames)?;
+            let chunk = self.incoming.chunk().await;
+            let chunk = chunk.inspect_err(|error| self.fail(error.as_str()))?;
+            let Some(chunk) = chunk else { return Ok(None) };
+            let split = self.splitter.push(&chunk, &mut self.frames);
+            split.inspect_err(|error| self.fail(error.as_str()))?;
         }
+    }
+
+    /// It is of no use; `kind` is one of a few words.
+    pub(super) fn fail(&self, kind: impl Into<Cow<'static, str>>) {
+        self.span.fail(kind);
     }
 }
 

@@ -84,7 +84,7 @@ pub(super) async fn call(
     reply
 }
 
-/// A stream takes the span with it.
+/// A stream that is listened to takes the span with it.
 async fn exchange(
     settings: &Settings,
     dialect: Dialect,
@@ -104,13 +104,15 @@ async fn exchange(
     let patience = &settings.patience;
     let head = if call == Call::Send { patience.silence } else { patience.answer };
     let mut incoming = settings.http.open(request, head).await?;
-    spans::answered(span, incoming.status);
+    spans::status(span, incoming.status);
     let kind = incoming.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let is_stream = kind.is_some_and(|kind| kind.trim_start().starts_with("text/event-stream"));
     if incoming.status.is_success() && is_stream {
+        if !streams {
+            return first(&mut Stream::new(incoming, Span::none()), head).await;
+        }
         let span = std::mem::replace(span, Span::none());
-        let mut stream = Box::new(Stream::new(incoming, span));
-        return if streams { Ok(Reply::Stream(stream)) } else { first(&mut stream, head).await };
+        return Ok(Reply::Stream(Box::new(Stream::new(incoming, span))));
     }
     let body = tokio::time::timeout(head, incoming.body(EVENT_LIMIT)).await;
     let body = body.map_err(|_| Error::NoAnswer("nothing came in time"))??;
@@ -193,7 +195,7 @@ async fn read_card(
     let request = on_behalf(settings, request, caller, span).await?;
     let within = settings.patience.card;
     let mut incoming = settings.http.open(request, within).await?;
-    spans::answered(span, incoming.status);
+    spans::status(span, incoming.status);
     let body = tokio::time::timeout(within, incoming.body(EVENT_LIMIT)).await;
     let body = body.map_err(|_| Error::NoAnswer("nothing came in time"))??;
     match incoming.status.as_u16() {

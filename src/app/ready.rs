@@ -6,21 +6,23 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::Serves;
 use crate::model::PlatformKind;
 use crate::platform::listener::Standing;
 use crate::server::{Check, Readiness};
 use crate::store::Outbox;
 
-/// Ready means: what is accepted can be stored. A platform that is down changes nothing about that; only if every
-/// listener has failed for good there is nothing left to be ready for.
+/// Ready means: what is accepted can be stored. A platform that is down changes nothing about that; only where there is
+/// nothing but a bot, and every listener of it has failed for good, there is nothing left to be ready for.
 pub(super) struct Ready {
+    pub(super) serves: Serves,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) standings: Vec<(PlatformKind, watch::Receiver<Standing>)>,
 }
 
 #[async_trait]
 impl Readiness for Ready {
-    async fn checks(&self) -> BTreeMap<&'static str, Check> {
+    async fn checks(&self) -> BTreeMap<String, Check> {
         let error = self.outbox.check_writable().await.err();
         let store =
             Check { ok: error.is_none(), required: true, detail: error.map(|e| e.to_string()) };
@@ -29,15 +31,10 @@ impl Readiness for Ready {
             .iter()
             .map(|(kind, standing)| (kind, standing.borrow().clone()))
             .collect();
-        let deaf =
-            standings.iter().all(|(_, standing)| matches!(standing, Standing::Failed { .. }));
+        let failed = |(_, standing): &(_, Standing)| matches!(standing, Standing::Failed { .. });
+        let deaf = self.serves == Serves::Bot && standings.iter().all(failed);
         let listeners = standings.into_iter().map(|(kind, standing)| {
             let ok = matches!(standing, Standing::Connected | Standing::Standby);
-            let name = match kind {
-                PlatformKind::Slack => "slack_listener",
-                PlatformKind::Discord => "discord_listener",
-                PlatformKind::Telegram => "telegram_listener",
-            };
             let detail = match standing {
                 Standing::Starting => "starting".to_owned(),
                 Standing::Standby => "another process listens".to_owned(),
@@ -46,8 +43,8 @@ impl Readiness for Ready {
                 Standing::Failed { why } => format!("failed: {why}"),
                 Standing::Stopped => "stopped".to_owned(),
             };
-            (name, Check { ok, required: deaf, detail: Some(detail) })
+            (format!("{kind}_listener"), Check { ok, required: deaf, detail: Some(detail) })
         });
-        listeners.chain([("store", store)]).collect()
+        listeners.chain([("store".to_owned(), store)]).collect()
     }
 }

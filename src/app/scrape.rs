@@ -7,18 +7,22 @@ use std::time::Duration;
 use anyhow::Context;
 use async_trait::async_trait;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::model::PlatformKind;
 use crate::platform::listener::Standing;
 use crate::server::Scrape;
-use crate::store::Outbox;
+use crate::store::{Outbox, StoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Waiting;
 
 /// How long the store may take: Prometheus gives a scrape 10 s.
 const ASKING: Duration = Duration::from_secs(2);
+
+/// Whoever scrapes more often gets the last answer: asking takes no token, and a long queue takes a while to count.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// What is asked at each scrape.
 pub(super) struct Scraped {
@@ -27,6 +31,8 @@ pub(super) struct Scraped {
     pub(super) platforms: Vec<PlatformKind>,
     pub(super) standings: Vec<(PlatformKind, watch::Receiver<Standing>)>,
     pub(super) clock: Arc<dyn Clock>,
+    /// When the store was last asked. Others wait for the answer.
+    pub(super) asked: Mutex<Option<Instant>>,
 }
 
 /// Binds the port that is scraped.
@@ -41,29 +47,37 @@ pub(super) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 #[async_trait]
 impl Scrape for Scraped {
     async fn scrape(&self) -> String {
-        let backlog = tokio::time::timeout(ASKING, self.outbox.backlog()).await;
-        let backlog = match backlog {
-            Ok(Ok(backlog)) => Some(backlog),
+        let mut asked = self.asked.lock().await;
+        if asked.is_none_or(|then| then.elapsed() >= ASK_EVERY) {
+            let waiting = tokio::time::timeout(ASKING, self.waiting()).await;
             // The store's own user says what is wrong with it.
-            Ok(Err(_)) | Err(_) => None,
-        };
-        let waiting: Option<Vec<Waiting>> = backlog.map(|backlog| {
-            let now = self.clock.now();
-            let of = |platform: &PlatformKind| {
-                let known = backlog.get(platform).copied().unwrap_or_default();
-                Waiting {
-                    platform: *platform,
-                    queued: known.queued,
-                    sending: known.sending,
-                    oldest: known.oldest.map(|then| now.since(then)).unwrap_or_default(),
-                }
-            };
-            self.platforms.iter().map(of).collect()
-        });
-        self.metrics.backlog(waiting.as_deref());
+            let waiting = waiting.ok().and_then(Result::ok);
+            self.metrics.backlog(waiting.as_deref());
+            *asked = Some(Instant::now());
+        }
+        drop(asked);
         for (platform, standing) in &self.standings {
             self.metrics.listener(*platform, standing.borrow().name(), &Standing::NAMES);
         }
         self.metrics.encode()
+    }
+}
+
+impl Scraped {
+    /// What waits; an error where nothing more could be stored either.
+    async fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
+        self.outbox.check_writable().await?;
+        let backlog = self.outbox.backlog().await?;
+        let now = self.clock.now();
+        let of = |platform: &PlatformKind| {
+            let known = backlog.get(platform).copied().unwrap_or_default();
+            Waiting {
+                platform: *platform,
+                queued: known.queued,
+                sending: known.sending,
+                oldest: known.oldest.map(|then| now.since(then)).unwrap_or_default(),
+            }
+        };
+        Ok(self.platforms.iter().map(of).collect())
     }
 }

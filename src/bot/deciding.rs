@@ -170,7 +170,6 @@ impl Session {
             && let Some(turn) = &mut self.talk.turn
         {
             turn.stage = Stage::Deciding;
-            self.count_decisions();
         }
         let Some(turn) = &self.talk.turn else { return Ok(()) };
         let (Step::Partly, Some(asker), Some(pending)) = (step, turn.asker(), &turn.pause) else {
@@ -195,7 +194,6 @@ impl Session {
             Some(pending) if matches!(pending.pause, Pause::Approval(_)) => {
                 pending.close(None, now);
                 turn.stage = Stage::Deciding;
-                self.count_decisions();
             }
             _ => {
                 turn.stage = Stage::Running;
@@ -204,16 +202,20 @@ impl Session {
         }
     }
 
-    fn count_decisions(&self) {
-        let pending = self.talk.turn.as_ref().and_then(|turn| turn.pause.as_ref());
-        for ruling in pending.iter().flat_map(|pending| pending.rulings.values()) {
-            let decision = match ruling {
-                Ruling { approved: true, .. } => Decision::Approved,
-                Ruling { by: Some(_), .. } => Decision::Rejected,
-                Ruling { by: None, .. } => Decision::Expired,
-            };
+    /// Makes what is about to be passed on durable, and counts it: once, however often it is passed on.
+    async fn save_decisions(&mut self) -> Result<(), LetGo> {
+        let pending = self.talk.turn.as_mut().and_then(|turn| turn.pause.as_mut());
+        let mut news = Vec::new();
+        if let Some(pending) = pending
+            && !std::mem::replace(&mut pending.counted, true)
+        {
+            news.extend(pending.rulings.values().map(counted));
+        }
+        self.save(false, None).await?;
+        for decision in news {
             self.inner.metrics.approvals(&self.talk.agent, decision, 1);
         }
+        Ok(())
     }
 
     /// Somebody wants the turn in progress to end; [`Session::drive`] sees to it.
@@ -268,7 +270,7 @@ impl Session {
                     }
                 };
                 // Another process may have taken over meanwhile: then it decides.
-                self.save(false, None).await?;
+                self.save_decisions().await?;
                 let id = Uuid::now_v7().to_string();
                 let message = self.outgoing(turn, id, Some(task.to_owned()), content);
                 Flow::send(client, message, caller.clone())
@@ -306,20 +308,19 @@ impl Session {
         ending: &Ending,
     ) -> Result<(), LetGo> {
         let now = self.now();
-        let (mut waited, mut undecided) = (false, false);
+        let mut waited = false;
         if let Some(turn) = &mut self.talk.turn
             && let Some(pending) = &mut turn.pause
         {
-            undecided = !pending.is_complete();
-            waited = turn.stage == Stage::Deciding || undecided;
+            waited = turn.stage == Stage::Deciding || !pending.is_complete();
             if waited {
                 // What was decided and not passed on does not count any more.
                 pending.rulings.clear();
                 pending.close(ending.by.as_deref(), now);
             }
         }
-        if undecided {
-            self.count_decisions();
+        if waited {
+            self.save_decisions().await?;
         }
         let Some(turn) = self.talk.turn.clone() else { return Ok(()) };
         let mut unanswered = "the agent gets no answer";
@@ -387,5 +388,13 @@ impl Session {
             "called off"
         );
         self.conclude(vec![Content::Text(line)], TurnOutcome::Cancelled).await
+    }
+}
+
+fn counted(ruling: &Ruling) -> Decision {
+    match ruling {
+        Ruling { approved: true, .. } => Decision::Approved,
+        Ruling { by: Some(_), .. } => Decision::Rejected,
+        Ruling { by: None, .. } => Decision::Expired,
     }
 }

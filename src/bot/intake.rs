@@ -35,6 +35,8 @@ struct Recent {
     /// By their IDs: Slack tells a mention twice, and every platform what was not acknowledged.
     messages: HashSet<String>,
     told: Option<Timestamp>,
+    /// The last event that nothing came of.
+    refused: Option<String>,
 }
 
 impl Crowd {
@@ -53,6 +55,17 @@ impl Crowd {
         }
         let room = recent.messages.len() < most;
         recent.messages.contains(&event.id) || room && recent.messages.insert(event.id.clone())
+    }
+
+    /// Whether it is news that nothing comes of this event: Slack tells a mention twice, one right after the other.
+    fn refuses(&self, visit: &Visit, id: &str, now: Timestamp) -> bool {
+        let mut people = self.people();
+        let last = &mut recent(&mut people, visit, now).refused;
+        let news = last.as_deref() != Some(id);
+        if news {
+            *last = Some(id.to_owned());
+        }
+        news
     }
 
     /// Whether this person may be told off now.
@@ -85,11 +98,15 @@ fn recent<'p>(
 #[async_trait]
 impl Inbox for super::Bot {
     async fn take(&self, event: Event) -> Result<Taken, NotTaken> {
-        let (platform, happened_at) = (event.visit.platform(), event.happened_at);
+        let (visit, id, happened_at) = (event.visit.clone(), event.id.clone(), event.happened_at);
+        let now = self.inner.clock.now();
         let (taken, outcome) = match self.inner.take(event).await {
             Ok(Heard::News) => (Ok(Taken::Stored), Taking::Stored),
             // Counted when it was news.
             Ok(Heard::Known) => return Ok(Taken::Stored),
+            Ok(Heard::Refused) if !self.inner.crowd.refuses(&visit, &id, now) => {
+                return Ok(Taken::Refused);
+            }
             Ok(Heard::Refused) => (Ok(Taken::Refused), Taking::Refused),
             Err(error) => {
                 tracing::error!(%error, "an event could not be stored; the platform will send it again");
@@ -97,7 +114,7 @@ impl Inbox for super::Bot {
             }
         };
         let lag = happened_at.map(|then| self.inner.clock.now().since(then));
-        self.inner.metrics.event(platform, outcome, lag);
+        self.inner.metrics.event(visit.platform(), outcome, lag);
         taken
     }
 }

@@ -48,6 +48,9 @@ pub(super) struct Pending {
     /// Where the card can be reached if the bot is no member.
     #[serde(default)]
     pub respond: Option<ResponseUrl>,
+    /// The metrics know what was decided.
+    #[serde(default)]
+    pub counted: bool,
     /// It was called off by somebody, or because nobody replied.
     #[serde(default)]
     pub called_off: Option<String>,
@@ -123,6 +126,7 @@ impl Pending {
             preface: String::new(),
             shown_at: None,
             respond: None,
+            counted: false,
             called_off: None,
         }
     }

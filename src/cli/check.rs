@@ -1,6 +1,8 @@
 //! `herald check`: what works, what does not, and the fix.
 //!
 //! It may run beside a Herald that serves: it binds nothing, opens no WebSocket, takes no update, sends nothing.
+//! The store is the real one, opened and brought up to date as `serve` does: beside a Herald that serves, it has to be the
+//! same version, or an older one no longer opens the store.
 //!
 //! ```text
 //! platforms.rs   token, scopes, listener, channels: asked of each platform, which knows best (Platform::examine)
@@ -24,6 +26,7 @@ use futures_util::future::{OptionFuture, join_all};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use self::clock::Teller;
 use self::platforms::Subject;
 use super::{Output, default_data_dir, show};
 use crate::app::open_store;
@@ -66,7 +69,7 @@ async fn findings(config: &Config, until: Instant) -> anyhow::Result<Vec<Finding
     listeners.retain(|_| bot);
 
     let store = in_time(until, "store", store(config.clone()));
-    let told: Vec<(String, Url)> = told_by(config, &platforms);
+    let told = told_by(config, &platforms);
     let time = in_time(until, clock::WHAT, clock::finding(&told, &http, &*clock));
     let asked = join_all(platforms.iter().map(|platform| {
         let listener = listeners.iter().find(|it| it.kind() == platform.kind());
@@ -122,12 +125,12 @@ async fn store(config: Config) -> Finding {
 }
 
 /// Whose answers tell the time: the platforms', and the agents'.
-fn told_by(config: &Config, platforms: &[Arc<dyn platform::Platform>]) -> Vec<(String, Url)> {
+fn told_by(config: &Config, platforms: &[Arc<dyn platform::Platform>]) -> Vec<(Teller, Url)> {
     let platforms = platforms
         .iter()
-        .filter_map(|it| Some((it.kind().title().to_owned(), it.address()?.clone())));
+        .filter_map(|it| Some((Teller::Platform(it.kind()), it.address()?.clone())));
     let agents = config.agent.url.iter().chain(config.agents.values().map(|agent| &agent.url));
-    let agents = agents.map(|url| ("the agent".to_owned(), url.clone()));
+    let agents = agents.map(|url| (Teller::Agent, url.clone()));
     platforms.chain(agents).collect()
 }
 

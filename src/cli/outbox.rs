@@ -72,7 +72,7 @@ pub(super) async fn run(command: Command, config: &Config) -> anyhow::Result<Exi
         },
         Command::Retry { ids } => {
             for id in ids {
-                match outbox.retry(id, now.after(deadline)).await? {
+                match outbox.retry(id, now, now.after(deadline)).await? {
                     Some(delivery) => say(&delivery)?,
                     None => missing = absent(id),
                 }

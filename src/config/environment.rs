@@ -9,6 +9,7 @@ use url::Url;
 use super::{Config, ConfigError};
 use crate::a2a;
 use crate::delivery::OnUnknown;
+use crate::model::PlatformKind;
 
 /// One variable.
 pub struct Variable {
@@ -33,6 +34,16 @@ enum Set {
     Inline(fn(&mut Config) -> &mut Option<SecretString>),
     A2aVersion,
     A2aUser,
+}
+
+/// The variable that lists the channels that agents may post to on a platform.
+#[must_use]
+pub const fn channels_variable(platform: PlatformKind) -> &'static str {
+    match platform {
+        PlatformKind::Slack => "SLACK_CHANNEL_IDS",
+        PlatformKind::Discord => "DISCORD_CHANNEL_IDS",
+        PlatformKind::Telegram => "TELEGRAM_CHAT_IDS",
+    }
 }
 
 /// Every variable that makes up a [`Config`], in the order in which they are shown.

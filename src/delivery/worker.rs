@@ -135,15 +135,9 @@ impl Worker {
 
     /// Sends until `stop`, then finishes what is under way.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut in_flight = InFlight::default();
+        let (mut in_flight, mut trouble) = (InFlight::default(), None);
         while !stop.is_cancelled() {
-            let pause = match self.send_what_is_due(&mut in_flight).await {
-                Ok(pause) => pause,
-                Err(error) => {
-                    tracing::error!(error = %error, "the outbox cannot be read; trying again");
-                    POLL
-                }
-            };
+            let pause = self.look(&mut in_flight, &mut trouble).await;
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.inner.wake.notified() => {}
@@ -153,6 +147,27 @@ impl Worker {
             }
         }
         while in_flight.next_finished().await.is_some() {}
+    }
+
+    /// Starts what is due; returns how long nothing else will be. What is wrong with the outbox is told once, until it
+    /// changes or the outbox works again.
+    async fn look(&self, in_flight: &mut InFlight, trouble: &mut Option<String>) -> Duration {
+        match self.send_what_is_due(in_flight).await {
+            Ok(pause) => {
+                if trouble.take().is_some() {
+                    tracing::info!("the outbox can be read again");
+                }
+                pause
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if trouble.as_ref() != Some(&error) {
+                    tracing::error!(error, "the outbox cannot be read; trying again");
+                    *trouble = Some(error);
+                }
+                POLL
+            }
+        }
     }
 
     /// Starts what is due, as far as there is room; returns how long nothing else will be.
@@ -393,5 +408,75 @@ fn log(settled: &Settled) {
             tracing::info!(delivery = %id, %channel, %reason, attempts = delivery.attempts, "will be tried again");
         }
         (false, None) => tracing::debug!(delivery = %id, %channel, "a part arrived"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::sqlite::Sqlite;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        fn count(&self, words: &str) -> usize {
+            String::from_utf8_lossy(&self.0.lock().unwrap()).matches(words).count()
+        }
+    }
+
+    fn worker(outbox: Sqlite) -> Worker {
+        let settings = Settings {
+            process: "p0".to_owned(),
+            own_only: false,
+            on_unknown: OnUnknown::Hold,
+            backoff: Duration::from_secs(1),
+        };
+        let policy = Arc::new(Policy::new(BTreeMap::new()));
+        let (outbox, clock) = (Arc::new(outbox), Arc::new(SystemClock));
+        Worker::new(outbox, BTreeMap::new(), policy, clock, Metrics::default(), settings)
+    }
+
+    #[tokio::test]
+    async fn an_outbox_that_cannot_be_read_is_told_once() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let _here = tracing::subscriber::set_default(subscriber);
+        let (mut in_flight, mut trouble) = (InFlight::default(), None);
+        let directory = tempfile::tempdir().unwrap();
+        for again in 1..=2 {
+            let works = worker(Sqlite::open(directory.path()).await.unwrap());
+            let away = worker(Sqlite::open(directory.path()).await.unwrap());
+            away.inner.outbox.close().await;
+            for _ in 0..3 {
+                away.look(&mut in_flight, &mut trouble).await;
+            }
+            assert_eq!(log.count("cannot be read"), again);
+            for _ in 0..3 {
+                works.look(&mut in_flight, &mut trouble).await;
+            }
+            assert_eq!(log.count("can be read again"), again);
+        }
+        trouble = Some("something else".to_owned());
+        let away = worker(Sqlite::open(directory.path()).await.unwrap());
+        away.inner.outbox.close().await;
+        away.look(&mut in_flight, &mut trouble).await;
+        assert_eq!(log.count("cannot be read"), 3, "other trouble is news");
     }
 }

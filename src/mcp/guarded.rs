@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::prompts;
 use super::span::{self, Target};
 use crate::telemetry::trace::Span;
 
@@ -186,7 +187,9 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
     ) -> Result<CallToolResponse, ErrorData> {
         let modern = is_modern(&context);
         let cancelled = context.ct.clone();
-        let span = span::begin("tools/call", &Target::Tool(&request.name), &context);
+        let known = self.get_tool(&request.name);
+        let known = known.as_ref().map(|tool| tool.name.as_ref());
+        let span = span::begin("tools/call", &Target::Tool(known), &context);
         let call = span.around(self.guard(self.inner.call_tool(request, context)));
         let answer = tokio::select! {
             biased;
@@ -242,7 +245,8 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
         let modern = is_modern(&context);
-        let span = span::begin("prompts/get", &Target::Prompt(&request.name), &context);
+        let known = Some(request.name.as_str()).filter(|name| prompts::exists(name));
+        let span = span::begin("prompts/get", &Target::Prompt(known), &context);
         let mut answer = self.run(span, self.inner.get_prompt(request, context)).await?;
         if let GetPromptResponse::Complete(result) = &mut answer {
             self.sign(modern, &mut result.meta);

@@ -25,7 +25,7 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
     ContentBlock, GetPromptRequestParams, GetPromptResponse, Implementation, JsonObject,
     ListPromptsResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -243,6 +243,11 @@ impl ServerHandler for Herald {
         self.shared.info.clone()
     }
 
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        let platforms = self.shared.notifier.platforms();
+        self.shared.tools.find(name, &platforms).map(|(_, tool)| tool.clone())
+    }
+
     async fn list_tools(
         &self,
         _request: Option<PaginatedRequestParams>,
@@ -261,9 +266,8 @@ impl ServerHandler for Herald {
         let client = client(&context)?;
         let platforms = self.shared.notifier.platforms();
         let found = self.shared.tools.find(&request.name, &platforms);
-        let mut call =
-            self.shared.metrics.call(found.as_ref().map_or(UNKNOWN, |(action, _)| action.name()));
-        let Some((action, schema)) = found else {
+        let mut call = self.shared.metrics.call(found.map_or(UNKNOWN, |(action, _)| action.name()));
+        let Some((action, tool)) = found else {
             let name: String = request.name.chars().take(128).collect();
             let sentence = format!("Unknown tool: {name}");
             return if context.extensions.get::<::http::request::Parts>().is_some() {
@@ -277,7 +281,7 @@ impl ServerHandler for Herald {
         if let Some(hook) = &self.shared.before_call {
             hook().await;
         }
-        let result = self.call(&client, action, &schema, request.arguments).await;
+        let result = self.call(&client, *action, &tool.input_schema, request.arguments).await;
         let result = result.unwrap_or_else(|error| failed(error.to_string()));
         if result.is_error != Some(true) {
             call.succeeded();

@@ -47,6 +47,11 @@ pub(super) fn list() -> Vec<Prompt> {
     ]
 }
 
+/// Whether there is such a prompt.
+pub(super) fn exists(prompt: &str) -> bool {
+    list().iter().any(|known| known.name == prompt)
+}
+
 /// Whether there is such a prompt with such an argument.
 pub(super) fn takes(prompt: &str, argument: &str) -> bool {
     list()

@@ -1,20 +1,20 @@
 //! The span of an MCP request, after OpenTelemetry's conventions for MCP:
 //! <https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-ai/mcp.md>.
 
-use rmcp::model::CallToolResponse;
+use rmcp::model::{CallToolResponse, NumberOrString, ProtocolVersion};
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
 
 use crate::telemetry::trace::{self, Origin, Span, SpanKind};
 
-/// The longest name that counts as one: <https://modelcontextprotocol.io/specification/draft/server/tools#tool-names>.
-const MOST_NAME: usize = 64;
-
-/// What a request is about, as far as a span says it. A name that the client made up is left out.
+/// What a request is about, as far as a span says it. What a client made up may be anything, a token too: a name that
+/// Herald does not know is left out, and so is an ID or a version that is free text.
 pub(super) enum Target<'a> {
-    Tool(&'a str),
-    Prompt(&'a str),
-    /// A resource's URI stays out: it is a stranger's text.
+    /// A tool, by its name if there is such a tool.
+    Tool(Option<&'a str>),
+    /// A prompt, by its name if there is such a prompt.
+    Prompt(Option<&'a str>),
+    /// A resource's URI stays out.
     Nothing,
 }
 
@@ -28,16 +28,13 @@ pub(super) fn begin(
         return Span::none();
     }
     let name = match target {
-        Target::Tool(name) | Target::Prompt(name) => Some(*name).filter(|name| is_name(name)),
+        Target::Tool(name) | Target::Prompt(name) => *name,
         Target::Nothing => None,
     };
     let title = name.map_or_else(|| method.to_owned(), |name| format!("{method} {name}"));
     let span = Span::from(SpanKind::Server, title, &origin(context));
     span.set("mcp.method.name", method);
-    // Without a session, HTTP's header tells it.
-    let version = context.protocol_version().map(|version| version.to_string());
-    let version = version.or_else(|| header(context, "mcp-protocol-version").map(str::to_owned));
-    if let Some(version) = version.filter(|version| is_name(version)) {
+    if let Some(version) = version(context) {
         span.set("mcp.protocol.version", version);
     }
     match (target, name) {
@@ -50,9 +47,8 @@ pub(super) fn begin(
         (Target::Prompt(_), Some(name)) => span.set("gen_ai.prompt.name", name.to_owned()),
         _ => {}
     }
-    let id = context.id.to_string();
-    if is_name(&id) {
-        span.set("jsonrpc.request.id", id);
+    if let NumberOrString::Number(id) = context.id {
+        span.set("jsonrpc.request.id", id.to_string());
     }
     if parts(context).is_some() {
         span.set("network.transport", "tcp");
@@ -81,6 +77,15 @@ pub(super) fn tool_failed(answer: &Result<CallToolResponse, ErrorData>) -> bool 
     matches!(answer, Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true))
 }
 
+/// The version of the protocol, if there is such a version. Without a session, HTTP's header tells it.
+fn version(context: &RequestContext<RoleServer>) -> Option<&'static str> {
+    let spoken = context.protocol_version();
+    let spoken = spoken.as_ref().map(ProtocolVersion::as_str);
+    let spoken = spoken.or_else(|| header(context, "mcp-protocol-version"))?;
+    let known = ProtocolVersion::KNOWN_VERSIONS.iter().map(ProtocolVersion::as_str);
+    known.into_iter().find(|known| *known == spoken)
+}
+
 fn origin(context: &RequestContext<RoleServer>) -> Origin {
     let meta = Origin::read(context.meta.get_traceparent(), context.meta.get_tracestate());
     if meta.is_known() {
@@ -95,9 +100,4 @@ fn header<'c>(context: &'c RequestContext<RoleServer>, name: &str) -> Option<&'c
 
 fn parts(context: &RequestContext<RoleServer>) -> Option<&::http::request::Parts> {
     context.extensions.get::<::http::request::Parts>()
-}
-
-fn is_name(text: &str) -> bool {
-    (1..=MOST_NAME).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
 }

@@ -133,16 +133,9 @@ impl Catalogue {
         ])
     }
 
-    /// The tool with this name, if its platform is configured, and the schema its arguments are read by.
-    pub(super) fn find(
-        &self,
-        name: &str,
-        platforms: &[PlatformKind],
-    ) -> Option<(Action, Arc<JsonObject>)> {
-        self.0
-            .iter()
-            .find(|(action, tool)| tool.name == name && action.served(platforms))
-            .map(|(action, tool)| (*action, Arc::clone(&tool.input_schema)))
+    /// The tool with this name, if its platform is configured.
+    pub(super) fn find(&self, name: &str, platforms: &[PlatformKind]) -> Option<&(Action, Tool)> {
+        self.0.iter().find(|(action, tool)| tool.name == name && action.served(platforms))
     }
 
     /// The names of all tools of these platforms.

@@ -196,7 +196,7 @@ pub struct Delivery {
     pub not_before: Timestamp,
     /// Given up after this time.
     pub deadline: Timestamp,
-    /// When it was accepted.
+    /// When it was accepted, or accepted anew after it had failed.
     pub created_at: Timestamp,
     /// When it came to its end.
     pub finished_at: Option<Timestamp>,

@@ -28,9 +28,10 @@ struct Store(bool);
 
 #[async_trait]
 impl Readiness for Store {
-    async fn checks(&self) -> BTreeMap<&'static str, Check> {
+    async fn checks(&self) -> BTreeMap<String, Check> {
         let check = |ok, required| Check { ok, required, detail: None };
-        BTreeMap::from([("listener", check(false, false)), ("store", check(self.0, true))])
+        let checks = [("listener", check(false, false)), ("store", check(self.0, true))];
+        checks.map(|(name, check)| (name.to_owned(), check)).into()
     }
 }
 

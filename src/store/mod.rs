@@ -185,10 +185,12 @@ pub trait Outbox: Send + Sync + 'static {
     /// Deliveries, newest first.
     async fn list(&self, filter: &Filter) -> Result<Vec<Delivery>, StoreError>;
 
-    /// Puts a failed or unknown delivery back into its lane, with `deadline`. `None` if there is no such delivery.
+    /// Puts a failed or unknown delivery back into its lane, accepted anew `now`, with `deadline`. `None` if there is no
+    /// such delivery.
     async fn retry(
         &self,
         id: DeliveryId,
+        now: Timestamp,
         deadline: Timestamp,
     ) -> Result<Option<Delivery>, StoreError>;
 

@@ -82,129 +82,84 @@ impl Metrics {
     /// would hide that failure from every rate. [`Metrics::begin_agent`] and [`Metrics::begin_tool`] do the same.
     #[must_use]
     pub fn new(platforms: &[PlatformKind]) -> Self {
-        let mut registry = Registry::with_prefix("herald");
+        let mut all = Register(Registry::with_prefix("herald"));
         let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "Which Herald this is", info);
+        all.0.register("build", "Which Herald this is", info);
         let inner = Inner {
-            accepted: count(
-                &mut registry,
-                "deliveries_accepted",
-                "Messages that were accepted and stored",
-            ),
-            deduplicated: count(
-                &mut registry,
+            accepted: all.count("deliveries_accepted", "Messages that were accepted and stored"),
+            deduplicated: all.count(
                 "deliveries_deduplicated",
                 "Calls that repeated an earlier one: nothing new was sent",
             ),
-            denied: count(
-                &mut registry,
+            denied: all.count(
                 "deliveries_denied",
                 "Messages that policy refused, when submitted or when sent",
             ),
-            delivered: count(
-                &mut registry,
-                "deliveries_delivered",
-                "Messages of which every part arrived",
-            ),
-            failed: count(&mut registry, "deliveries_failed", "Messages that will not arrive"),
-            unknown: count(
-                &mut registry,
+            delivered: all.count("deliveries_delivered", "Messages of which every part arrived"),
+            failed: all.count("deliveries_failed", "Messages that will not arrive"),
+            unknown: all.count(
                 "deliveries_unknown",
                 "Messages that may have arrived and are not sent again",
             ),
-            redactions: count(
-                &mut registry,
-                "redactions",
-                "Messages in which something was neutralised before it left",
-            ),
-            queue_depth: level(
-                &mut registry,
+            redactions: all
+                .count("redactions", "Messages in which something was neutralised before it left"),
+            queue_depth: all.level(
                 "queue_depth",
                 "Messages in the store that are queued or being sent, whoever accepted them",
             ),
-            oldest_age: registered(
-                &mut registry,
+            oldest_age: all.register(
                 "queue_oldest_age_seconds",
                 "Age of the oldest message that has not come to its end",
                 Family::default(),
             ),
-            store_up: registered(
-                &mut registry,
+            store_up: all.register(
                 "store_up",
-                "Whether the store answered for this scrape",
+                "Whether the store answers, and takes something",
                 Gauge::default(),
             ),
-            sends: times(
-                &mut registry,
-                "send_seconds",
-                "Duration of one request to a platform",
-                || Histogram::new(REQUEST_SECONDS),
-            ),
-            deliveries: times(
-                &mut registry,
-                "delivery_seconds",
-                "From accepted to delivered",
-                || Histogram::new(DELIVERY_SECONDS),
-            ),
-            rate_limited: count(
-                &mut registry,
-                "rate_limited",
-                "Requests that a platform asked to send later",
-            ),
-            leases_lost: count(
-                &mut registry,
+            sends: all.times("send_seconds", "Duration of one request to a platform", || {
+                Histogram::new(REQUEST_SECONDS)
+            }),
+            deliveries: all.times("delivery_seconds", "From accepted to delivered", || {
+                Histogram::new(DELIVERY_SECONDS)
+            }),
+            rate_limited: all.count("rate_limited", "Requests that a platform asked to send later"),
+            leases_lost: all.count(
                 "leases_lost",
                 "Leases that ran out or went to another process while they were in use",
             ),
-            listeners: level(
-                &mut registry,
-                "listener_state",
-                "1 for the state a platform's listener is in",
-            ),
-            events: count(
-                &mut registry,
-                "events",
-                "What people wrote or pressed, by what became of it",
-            ),
-            lag: times(
-                &mut registry,
+            listeners: all.level("listener_state", "1 for the state a platform's listener is in"),
+            events: all.count("events", "What people wrote or pressed, by what became of it"),
+            lag: all.times(
                 "inbound_lag_seconds",
                 "From when the platform says it happened to when it was stored",
                 || Histogram::new(DELIVERY_SECONDS),
             ),
-            turns: count(&mut registry, "turns", "Requests to agents, by how they ended"),
-            turn_times: times(
-                &mut registry,
+            turns: all.count("turns", "Requests to agents, by how they ended"),
+            turn_times: all.times(
                 "turn_seconds",
                 "From a request to an agent to its end, waiting for people included",
                 || Histogram::new(TURN_SECONDS),
             ),
-            conversations: registered(
-                &mut registry,
+            conversations: all.register(
                 "conversations_held",
                 "Conversations that this process works on right now",
                 Gauge::default(),
             ),
-            approvals: count(
-                &mut registry,
+            approvals: all.count(
                 "approvals",
                 "Tool calls that people were asked about, and what was decided",
             ),
-            calls: count(
-                &mut registry,
-                "mcp_calls",
-                "Tool calls, by whether their result was an error",
-            ),
-            call_times: times(&mut registry, "mcp_call_seconds", "Duration of a tool call", || {
+            calls: all.count("mcp_calls", "Tool calls, by whether their result was an error"),
+            call_times: all.times("mcp_call_seconds", "Duration of a tool call", || {
                 Histogram::new(REQUEST_SECONDS)
             }),
-            unauthorized: registered(
-                &mut registry,
+            unauthorized: all.register(
                 "http_unauthorized",
                 "Requests to /mcp without a valid token",
                 Counter::default(),
             ),
-            registry,
+            registry: all.0,
         };
         let metrics = Self(Arc::new(inner));
         for &kind in Lease::ALL {
@@ -457,26 +412,26 @@ fn zero<L: Kind, M, C: MetricConstructor<M>>(family: &Family<L, M, C>, labels: L
     drop(family.get_or_create(&labels));
 }
 
-fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
-}
+/// Makes metrics known by name.
+struct Register(Registry);
 
-fn count<L: Kind>(registry: &mut Registry, name: &str, help: &str) -> Count<L> {
-    registered(registry, name, help, Family::default())
-}
+impl Register {
+    fn register<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
 
-fn level<L: Kind>(registry: &mut Registry, name: &str, help: &str) -> Level<L> {
-    registered(registry, name, help, Family::default())
-}
+    fn count<L: Kind>(&mut self, name: &str, help: &str) -> Count<L> {
+        self.register(name, help, Family::default())
+    }
 
-fn times<L: Kind>(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-    new: fn() -> Histogram,
-) -> Times<L> {
-    registered(registry, name, help, Family::new_with_constructor(new))
+    fn level<L: Kind>(&mut self, name: &str, help: &str) -> Level<L> {
+        self.register(name, help, Family::default())
+    }
+
+    fn times<L: Kind>(&mut self, name: &str, help: &str, new: fn() -> Histogram) -> Times<L> {
+        self.register(name, help, Family::new_with_constructor(new))
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //! (<https://opentelemetry.io/docs/specs/otel/protocol/exporter/>).
 //!
 //! The library reads those about headers, sampling, the resource, batches and limits by itself; here is what decides whether
-//! there is anything to send to, and what Herald does not support, which is refused at the start instead of ignored.
+//! there is anything to send to, and what Herald does not support. Then there are no traces, which is said once, at the start:
+//! such variables are often set for all Pods at once, and are no reason not to serve.
 //! A collector that is away costs nobody anything: spans wait in a bounded queue, and then they are dropped.
 
 use std::fmt;
@@ -47,7 +48,7 @@ const SAMPLERS: [&str; 6] = [
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-/// A variable about tracing says what Herald cannot do. Never shows a header.
+/// A variable about tracing says what Herald cannot do, so there are no traces. Never shows a header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {error}")]
 pub struct InvalidTracing {
@@ -93,19 +94,25 @@ impl Settings {
         if is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
             return Ok(None);
         }
-        let Some((variable, endpoint)) = exporter("ENDPOINT") else { return Ok(None) };
-        let endpoint = traces_url(&variable, &endpoint)?;
-        if let Some(other) = get("OTEL_TRACES_EXPORTER").filter(|name| name != "otlp") {
+        let chosen = get("OTEL_TRACES_EXPORTER");
+        if let Some(other) = chosen.as_ref().filter(|name| !name.eq_ignore_ascii_case("otlp")) {
             let error = format!("`{other}` is not supported: write otlp, or none");
             return Err(invalid("OTEL_TRACES_EXPORTER", error));
         }
-        if let Some((variable, protocol)) = exporter("PROTOCOL").filter(|(_, it)| it != PROTOBUF) {
+        // Traces are off by default, unlike the specification's; whoever chooses OTLP gets its default.
+        let nearby = || chosen.map(|_| (ENDPOINT.to_owned(), NEARBY.to_owned()));
+        let Some((variable, endpoint)) = exporter("ENDPOINT").or_else(nearby) else {
+            return Ok(None);
+        };
+        let endpoint = traces_url(&variable, &endpoint)?;
+        let unlike = |(_, value): &(String, String), word| !str::eq_ignore_ascii_case(value, word);
+        if let Some((variable, protocol)) = exporter("PROTOCOL").filter(|it| unlike(it, PROTOBUF)) {
             let error = format!(
                 "`{protocol}` is not supported: set {variable}={PROTOBUF}, and the collector's port for it (4318, not 4317)"
             );
             return Err(invalid(variable, error));
         }
-        if let Some((variable, _)) = exporter("COMPRESSION").filter(|(_, it)| it != "none") {
+        if let Some((variable, _)) = exporter("COMPRESSION").filter(|it| unlike(it, "none")) {
             return Err(invalid(variable, "traces are sent uncompressed: leave it out"));
         }
         for name in ["CLIENT_CERTIFICATE", "CLIENT_KEY"] {
@@ -141,6 +148,9 @@ impl Settings {
 }
 
 const PROTOBUF: &str = "http/protobuf";
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// Where a collector is when nobody says otherwise.
+const NEARBY: &str = "http://localhost:4318";
 
 fn invalid(variable: impl Into<String>, error: impl Into<String>) -> InvalidTracing {
     InvalidTracing { variable: variable.into(), error: error.into() }
@@ -152,7 +162,7 @@ fn traces_url(variable: &str, text: &str) -> Result<Url, InvalidTracing> {
     let mut url = url.filter(Url::has_host).ok_or_else(|| {
         invalid(variable, "it is not a URL: write for example http://otel-collector:4318")
     })?;
-    if variable == "OTEL_EXPORTER_OTLP_ENDPOINT"
+    if variable == ENDPOINT
         && let Ok(mut path) = url.path_segments_mut()
     {
         path.pop_if_empty().extend(["v1", "traces"]);
@@ -167,9 +177,11 @@ fn sampler(get: &dyn Fn(&str) -> Option<String>) -> Result<(), InvalidTracing> {
         let error = format!("`{name}` is not supported: write one of {}", SAMPLERS.join(", "));
         return Err(invalid("OTEL_TRACES_SAMPLER", error));
     }
-    let ratio = get("OTEL_TRACES_SAMPLER_ARG").and_then(|text| text.parse::<f64>().ok());
-    if name.ends_with("traceidratio") && !ratio.is_some_and(|ratio| (0.0..=1.0).contains(&ratio)) {
-        let error = format!("{name} needs a number from 0 to 1");
+    // Without one the library takes all, as the specification wants it.
+    let Some(ratio) = get("OTEL_TRACES_SAMPLER_ARG") else { return Ok(()) };
+    let usable = ratio.parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio));
+    if name.ends_with("traceidratio") && !usable {
+        let error = format!("`{ratio}` is not a number from 0 to 1, which {name} needs");
         return Err(invalid("OTEL_TRACES_SAMPLER_ARG", error));
     }
     Ok(())
@@ -204,7 +216,7 @@ pub fn start(settings: &Settings) -> Result<(), InvalidTracing> {
         .with_endpoint(settings.endpoint.as_str())
         .with_timeout(settings.timeout)
         .build()
-        .map_err(|error| invalid("OTEL_EXPORTER_OTLP_ENDPOINT", error.to_string()))?;
+        .map_err(|error| invalid(ENDPOINT, error.to_string()))?;
     let provider = SdkTracerProvider::builder()
         .with_resource(resource(settings.service.as_deref()))
         .with_batch_exporter(exporter)
@@ -253,7 +265,7 @@ fn client(settings: &Settings) -> Result<reqwest::Client, InvalidTracing> {
         builder = builder.tls_certs_merge(found);
     }
     let no_roots = "no CA certificates found: name a PEM file in SSL_CERT_FILE";
-    builder.build().map_err(|_| invalid("OTEL_EXPORTER_OTLP_ENDPOINT", no_roots))
+    builder.build().map_err(|_| invalid(ENDPOINT, no_roots))
 }
 
 /// Posts batches. The library's thread has no runtime: the requests are made in Herald's.
@@ -359,6 +371,10 @@ mod tests {
         assert_eq!(url(&[deep]).unwrap(), "https://collector/otlp/v1/traces");
         let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://elsewhere:9/take");
         assert_eq!(url(&[BASE, traces]).unwrap(), "http://elsewhere:9/take");
+        // Who chooses the exporter gets its default endpoint.
+        let chosen = ("OTEL_TRACES_EXPORTER", "otlp");
+        assert_eq!(url(&[chosen]).unwrap(), "http://localhost:4318/v1/traces");
+        assert_eq!(url(&[chosen, BASE]).unwrap(), "http://collector:4318/v1/traces");
         for off in [("OTEL_SDK_DISABLED", "True"), ("OTEL_TRACES_EXPORTER", "none")] {
             assert_eq!(url(&[BASE, off]), None, "{off:?}");
         }
@@ -375,12 +391,13 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "milliseconds"),
             ("OTEL_TRACES_EXPORTER", "zipkin", "otlp"),
             ("OTEL_TRACES_SAMPLER", "jaeger_remote", "always_on"),
-            ("OTEL_TRACES_SAMPLER", "traceidratio", "0 to 1"),
         ] {
             let error = read(&[BASE, (variable, value)]).unwrap_err();
-            let named = error.variable == variable || error.variable == format!("{variable}_ARG");
-            assert!(named && error.error.contains(word), "{error}");
+            assert!(error.variable == variable && error.error.contains(word), "{error}");
         }
+        // Whoever asks for another exporter wants traces, whatever else is set.
+        let error = read(&[("OTEL_TRACES_EXPORTER", "zipkin")]).unwrap_err();
+        assert_eq!(error.variable, "OTEL_TRACES_EXPORTER");
         // What is said of traces counts more.
         let both = [
             BASE,
@@ -388,6 +405,21 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
         ];
         assert!(read(&both).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_ratio_is_all_unless_it_is_said() {
+        for name in ["traceidratio", "parentbased_traceidratio"] {
+            let sampler = ("OTEL_TRACES_SAMPLER", name);
+            assert!(read(&[BASE, sampler]).unwrap().is_some(), "{name}");
+            for (ratio, usable) in [("0.25", true), ("", true), ("2", false), ("half", false)] {
+                let settings = read(&[BASE, sampler, ("OTEL_TRACES_SAMPLER_ARG", ratio)]);
+                assert_eq!(settings.is_ok(), usable, "{name} {ratio:?}");
+                let Err(error) = settings else { continue };
+                assert_eq!(error.variable, "OTEL_TRACES_SAMPLER_ARG");
+                assert!(error.error.contains("from 0 to 1"), "{error}");
+            }
+        }
     }
 
     #[test]

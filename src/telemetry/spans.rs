@@ -13,7 +13,7 @@ use super::trace::{Origin, Span, SpanKind, is_under_way, note, note_failure, ope
 use crate::model::{Delivery, DeliveryState, Event, Occurrence};
 
 /// One attempt at a delivery. It goes back to the call or turn that asked for it, and is linked to it as well: it may be
-/// long over.
+/// long over, and then some backends show only the link.
 pub fn delivery(delivery: &Delivery) -> Span {
     let asked = Origin::stored(delivery.traceparent.as_deref());
     let name = format!("deliver {}", delivery.channel.platform());
@@ -113,11 +113,16 @@ fn server(span: &Span, method: &Method, url: &Url) {
     }
 }
 
-/// What a request was answered with.
-pub fn answered(span: &Span, status: StatusCode) {
+/// What a request was answered with, where whoever made it tells what that means.
+pub fn status(span: &Span, status: StatusCode) {
     span.set("http.response.status_code", i64::from(status.as_u16()));
-    if status.is_client_error() || status.is_server_error() {
-        span.fail(status.as_str().to_owned());
+}
+
+/// What a request was answered with, and whether that is a failure.
+pub fn answered(span: &Span, answer: StatusCode) {
+    status(span, answer);
+    if answer.is_client_error() || answer.is_server_error() {
+        span.fail(answer.as_str().to_owned());
     }
 }
 

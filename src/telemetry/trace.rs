@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
@@ -80,6 +82,10 @@ fn is_traceparent(text: &str) -> bool {
     widths && (fields.next().is_none() || !text.starts_with("00"))
 }
 
+/// Whether a span was said to have failed.
+#[derive(Default)]
+struct Failed(AtomicBool);
+
 /// What the requests that belong to a span say about themselves too.
 struct Subject(Vec<KeyValue>);
 
@@ -137,7 +143,7 @@ impl Span {
         let builder = tracer.span_builder(name).with_kind(kind).with_links(links.collect());
         let span = tracer.build_with_context(builder, parent);
         // Not what is around it: what is said of that need not be true of this.
-        Self(Some(Context::new().with_span(span)))
+        Self(Some(enclosing(span)))
     }
 
     /// Says something about it.
@@ -165,7 +171,7 @@ impl Span {
         });
     }
 
-    /// It failed; `kind` is one of a few words.
+    /// It failed; `kind` is one of a few words. Only the first failure counts.
     pub fn fail(&self, kind: impl Into<Cow<'static, str>>) {
         if let Some(context) = &self.0 {
             fail(context, kind.into());
@@ -206,7 +212,15 @@ impl Drop for Span {
     }
 }
 
+fn enclosing(span: impl opentelemetry::trace::Span + Send + Sync + 'static) -> Context {
+    Context::new().with_value(Failed::default()).with_span(span)
+}
+
 fn fail(context: &Context, kind: Cow<'static, str>) {
+    // The library would keep both, and OTLP wants each attribute once.
+    if context.get::<Failed>().is_some_and(|Failed(before)| before.swap(true, Relaxed)) {
+        return;
+    }
     let span = context.span();
     span.set_attribute(KeyValue::new("error.type", kind));
     // The description is where others put their messages: it stays empty.
@@ -225,7 +239,7 @@ pub fn note(key: &'static str, value: impl Into<Value>) {
     }
 }
 
-/// What is under way here failed; `kind` is one of a few words.
+/// What is under way here failed; `kind` is one of a few words. Only the first failure counts.
 pub fn note_failure(kind: impl Into<Cow<'static, str>>) {
     if TRACER.get().is_some() {
         Context::map_current(|context| fail(context, kind.into()));
@@ -296,7 +310,52 @@ impl Injector for Headers {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use opentelemetry::trace::TracerProvider;
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanProcessor};
+
     use super::*;
+
+    /// Keeps what ended.
+    #[derive(Clone, Debug, Default)]
+    struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanProcessor for Kept {
+        fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}
+
+        fn on_end(&self, span: SpanData) {
+            self.0.lock().unwrap().push(span);
+        }
+
+        fn force_flush(&self) -> OTelSdkResult {
+            Ok(())
+        }
+
+        fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_fails_twice_says_the_first_failure_alone() {
+        let kept = Kept::default();
+        let provider = SdkTracerProvider::builder().with_span_processor(kept.clone()).build();
+        let span = Span(Some(enclosing(provider.tracer("test").start("work"))));
+        span.fail("first");
+        let mut span = span;
+        span.set_for_all(vec![KeyValue::new("said", "later")]);
+        span.fail("second");
+        drop(span);
+        let kept = kept.0.lock().unwrap();
+        let said: Vec<_> =
+            kept[0].attributes.iter().map(|it| (it.key.as_str(), &it.value)).collect();
+        let (first, later) = (Value::from("first"), Value::from("later"));
+        assert_eq!(said, [("error.type", &first), ("said", &later)]);
+        assert_eq!(kept[0].status, Status::error(""));
+    }
 
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 

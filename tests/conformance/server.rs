@@ -239,7 +239,7 @@ struct Always;
 
 #[async_trait]
 impl Readiness for Always {
-    async fn checks(&self) -> BTreeMap<&'static str, Check> {
+    async fn checks(&self) -> BTreeMap<String, Check> {
         BTreeMap::new()
     }
 }

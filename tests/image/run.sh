@@ -47,6 +47,7 @@ config=$(build_images inspect --type image herald | jq .Docker.config)
 of_config() { jq -r "$1" <<<"$config"; }
 is "its user" "$(of_config .User)" 65532:65532
 is "it has no HEALTHCHECK" "$(of_config .Healthcheck)" null
+is "\`herald\` is found in it" "$(of_config '.Env[]' | grep ^PATH=)" PATH=/usr/bin
 is "its ports" "$(of_config '.ExposedPorts | keys | join(" ")')" "3000/tcp 9090/tcp"
 label() { of_config ".Labels[\"org.opencontainers.image.$1\"]"; }
 is "its labels" "$(label title) $(label version) $(label revision) $(label created) $(label licenses)" \

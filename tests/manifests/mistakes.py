@@ -72,6 +72,8 @@ PLANTED = [
     ("base", "Deployment herald", f"{CONTAINER} image", "herald:latest", "is not herald:"),
     ("bot", "Deployment herald-bot", f"{CONTAINER} image", "registry.example.com/herald:0.1.0", "is not herald:"),
     ("base", "Deployment herald", f"{CONTAINER} image", "herald:0.0.9", "is not herald:"),
+    ("check", "Job herald-check", f"{CONTAINER} image", "herald", "is not herald:"),
+    ("mcpserver-stdio", "MCPServer slack-mcp", "spec deployment image", "herald", "is not herald:"),
     ("bot", "Deployment herald-bot", f"{CONTAINER} args 0", "listen", "no command `listen`"),
     ("bot", "Deployment herald-bot", f"{CONTAINER} args 1", "--log-fromat", "no flag --log-fromat"),
     ("discovered", "Deployment herald", f"{CONTAINER} env 0 name", "HERALD_ALLOW_ANONYMUS", "reads no variable HERALD_ALLOW_ANONYMUS"),
@@ -100,6 +102,8 @@ PLANTED = [
     ("base", "Deployment herald", "spec template metadata labels app.kubernetes.io/component", "mcp", "selector does not match"),
     ("base", "Service herald", "spec selector app.kubernetes.io/name", "heralds", "selects 0 kinds of Pods"),
     ("base", "Service herald", "spec ports 0 targetPort", "web", "its Pod has no port web"),
+    ("bot", "Service herald-bot", "metadata name", "bot-metrics", "alerts say `deploy/bot-metrics`"),
+    ("mcpserver-http", "NetworkPolicy herald-mcp", "spec ingress 0 ports 0 port", 9090, "its Pods have no port 9090"),
     ("base", "Service herald", "metadata labels kagent.dev/mcp-service", "true", "belongs to `discovered` alone"),
     ("discovered", "Service herald", "metadata labels kagent.dev/mcp-service", GONE, "belongs to `discovered` alone"),
     ("discovered", "Service herald", "metadata annotations kagent.dev/mcp-service-port", "8080", "mcp-service-port is none"),
@@ -201,6 +205,14 @@ def elsewhere(schema):
         found = list(rendering.files_findings(directory))
         yield "a file that does not say what it is for", any("does not open with a comment" in text for text in found)
         yield "a file that nothing uses", any("no kustomization.yaml" in text for text in found)
+        named = (
+            "images:\n  - name: herald", "    newTag: 0.1.0", "          image: herald:0.1.0", "        - image: registry.example.com/herald",
+            "        path: /spec/template/spec/containers/0/image",
+        )
+        for text in named:
+            (directory / "loose.yaml").write_text(f"# An image of its own.\n{text}\n", encoding="utf-8")
+            found = rendering.files_findings(directory)
+            yield f"a second place that names the image: {text.strip()}", any("names an image" in text for text in found)
     page = "```yaml\napiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {port: 1}\n```\n```yaml\nkind: Service\n```\n"
     yield "a field in a page's example", any("port" in text for text in schema.findings(next(rendering.documents_of(page))))
     yield "an example without apiVersion", any(schema.findings(list(rendering.documents_of(page))[1]))

@@ -152,7 +152,7 @@ def storage(pod, install, _facts):
 
 
 def images(pod, _install, facts):
-    """This version, under a name without a registry, which an overlay sets."""
+    """This version, under a name without a registry: what manifests/image says, where it is used."""
     for container in pod.containers:
         image = container.get("image", f"herald:{facts.version}")
         if image != f"herald:{facts.version}":

@@ -10,6 +10,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "manifests"
+# How a file can name an image. `image: herald` leaves it to manifests/image.
+NAMES_IMAGE = re.compile(r"^[\s-]*(?:images|newName|newTag|digest):|^[\s-]*image: (?!herald$)|^[\s-]*path: \S*/image$", re.M)
 
 
 class Unusable(Exception):
@@ -55,9 +57,13 @@ def render(directory):
 
 
 def installs():
-    """Every directory with a kustomization.yaml, rendered."""
-    directories = sorted(path.parent for path in MANIFESTS.rglob("kustomization.yaml"))
+    """Every directory with a kustomization.yaml, rendered; a component is rendered within those that use it."""
+    directories = sorted(path.parent for path in MANIFESTS.rglob("kustomization.yaml") if not is_component(path))
     return [Install(str(path.relative_to(MANIFESTS)), render(path)) for path in directories]
+
+
+def is_component(path):
+    return parse(path.read_text(encoding="utf-8"))[0]["kind"] == "Component"
 
 
 def parse(text):
@@ -74,17 +80,19 @@ def whole_files():
 
 
 def files_findings(directory=MANIFESTS):
-    """Every file opens with what it is for, and some kustomization.yaml uses it."""
+    """Every file opens with what it is for, some kustomization.yaml uses it, and one directory alone names the image."""
     used = set()
     for path in directory.rglob("kustomization.yaml"):
         text = path.read_text(encoding="utf-8")
         used.update((path.parent / word).resolve() for word in re.findall(r"[\w./-]+", text))
     for path in sorted(directory.rglob("*.y*ml")):
-        name = path.relative_to(directory)
-        if not re.match(r"# \S", path.read_text(encoding="utf-8")):
+        name, text = path.relative_to(directory), path.read_text(encoding="utf-8")
+        if not re.match(r"# \S", text):
             yield f"{name}: does not open with a comment that says what it is for"
         if path.name != "kustomization.yaml" and path.resolve() not in used:
             yield f"{name}: no kustomization.yaml beside it uses it"
+        if name.parts[0] != "image" and NAMES_IMAGE.search(text):
+            yield f"{name}: names an image, which image/kustomization.yaml does for all"
 
 
 def documents_of(markdown):

@@ -50,6 +50,8 @@ def services(install, _facts):
             for port in spec["ports"]:
                 if port.get("targetPort", port["port"]) not in ports_of(pod):
                     yield f"{where}: its Pod has no port {port.get('targetPort', port['port'])}"
+                if port["name"] == "metrics" and pod.name != service["metadata"]["name"]:
+                    yield f"{where}: alerts say `deploy/{service['metadata']['name']}`, and the Deployment is {pod.name}"
         discovered = service["metadata"].get("labels", {}).get("kagent.dev/mcp-service")
         if (discovered is not None) != (install.name == "discovered"):
             yield f"{where}: the label kagent.dev/mcp-service belongs to `discovered` alone, where no token is asked for"
@@ -103,7 +105,7 @@ def networks(install, _facts):
                     if not INSIDE.get(block["cidr"], set()) <= set(block.get("except", [])):
                         yield f"{where}: {block['cidr']} is not the internet alone"
         for port in (port["port"] for rule in spec.get("ingress", []) for port in rule.get("ports", [])):
-            if isinstance(port, str) and any(port not in ports_of(pod) for pod in chosen):
+            if any(port not in ports_of(pod) for pod in chosen):
                 yield f"{where}: its Pods have no port {port}"
 
 

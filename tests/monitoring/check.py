@@ -28,6 +28,7 @@ class Subject:
     cases: dict
     dashboard: dict
     metrics: list
+    readme: str
 
 
 class Scraped:
@@ -51,6 +52,7 @@ def load(files):
         cases=yaml.safe_load((ROOT / "tests/monitoring/alerts_test.yaml").read_text(encoding="utf-8")),
         dashboard=json.loads((MONITORING / file).read_text(encoding="utf-8")),
         metrics=[Path(file).read_text(encoding="utf-8") for file in files],
+        readme=(ROOT / "README.md").read_text(encoding="utf-8"),
     )
 
 
@@ -84,7 +86,7 @@ def record(metrics):
             continue
         for family in families:
             for sample in family.samples:
-                recorded.add(sample.name, sample.labels)
+                recorded.add(sample.name, sample.labels, sample.value)
         registry = CollectorRegistry()
         registry.register(Scraped(families))
         found += promtool("check", "metrics", given=generate_latest(registry).decode())
@@ -95,7 +97,9 @@ def findings(subject, work):
     """Everything that is wrong; what takes longest comes last."""
     recorded, found = record(subject.metrics)
     yield from found
+    yield from (f"{name} was above 0, and is said not to be: {label}={value}" for name, label, value in recorded.idle())
     yield from alerts.findings(subject.rules, subject.cases, recorded)
+    yield from alerts.unexplained(subject.rules, subject.readme)
     yield from dashboard.findings(subject.dashboard, recorded)
     yield from judged_by_promtool(subject, work)
 

@@ -22,6 +22,26 @@ def replaced(name, old, new):
     return plant
 
 
+def recording(name, old, new):
+    """A change within a recording's expression."""
+
+    def plant(subject):
+        rules = [rule for group in subject.rules["groups"] for rule in group["rules"]]
+        chosen = next(rule for rule in rules if rule.get("record") == name)
+        assert old in chosen["expr"]
+        chosen["expr"] = chosen["expr"].replace(old, new)
+
+    return plant
+
+
+def readme(old, new):
+    def plant(subject):
+        assert old in subject.readme
+        subject.readme = subject.readme.replace(old, new)
+
+    return plant
+
+
 def new_alert(subject):
     known = alerts.alerts(subject.rules)[0]
     subject.rules["groups"][0]["rules"].append(known | {"alert": "HeraldSomethingNew"})
@@ -62,7 +82,7 @@ def panel_gone(subject):
 
 def scraped(old, new):
     def plant(subject):
-        assert old in subject.metrics[0]
+        assert any(old in text for text in subject.metrics)
         subject.metrics = [text.replace(old, new) for text in subject.metrics]
 
     return plant
@@ -78,7 +98,7 @@ MISTAKES = {
     "an alert by a label that there is not": (
         replaced("HeraldOutcomeUnknown", "platform, reason", "platfrom, reason"), "has the label platfrom"),
     "a text with a label that is not there": (
-        replaced("HeraldRateLimited", "namespace, platform", "namespace"), "names the label platform"),
+        replaced("HeraldOutcomeUnknown", "platform, reason", "reason"), "names the label platform"),
     "a reason that no alert knows": (
         replaced("HeraldChannelUnusable", "|quota", ""), "failed with quota"),
     "an alert without a runbook": (
@@ -87,13 +107,32 @@ MISTAKES = {
     "an alert without a case": (new_alert, "HeraldSomethingNew: no case lets it fire"),
     "an alert without a case against it": (no_silent_case, "HeraldEventsLost: no case says when it must not fire"),
     "an alert that cannot be read": (
-        replaced("HeraldEventsLost", "[15m]))", "[15m])"), "promtool check rules"),
+        replaced("HeraldEventsLost", "})", "}"), "promtool check rules"),
     "an alert that never fires": (
         replaced("HeraldTokenRefused", "> 0", "> 1000"), "promtool test rules"),
     "an alert that fires for each process": (
         replaced("HeraldListenerFailed", "max by (namespace, platform)", "max by (namespace, platform, pod)"), "promtool test rules"),
     "an alert that fires without a reason": (
         replaced("HeraldUnauthorized", ">= 5", ">= 0"), "promtool test rules"),
+    "an alert that forgets what was counted before the first scrape": (
+        replaced("HeraldTokenRefused", "herald:deliveries_failed:increase15m", "herald_deliveries_failed_total"), "reads a counter itself"),
+    "an alert on a recording that there is not": (
+        replaced("HeraldTurnsFailing", "increase30m", "increase20m"), "there is no recording herald:turns:increase20m"),
+    "a recording that takes a missed scrape for a beginning": (
+        recording("herald:events:increase15m", "last_over_time(herald_events_total[1h] offset 15m)", "herald_events_total offset 15m"),
+        "herald:events:increase15m: is not counted as the others"),
+    "an alert on a metric that only ever was 0": (
+        scraped("herald_http_unauthorized_total 1", "herald_http_unauthorized_total 0"), "herald_http_unauthorized_total was never above 0"),
+    "an alert on a value that only ever was 0": (
+        scraped('agent="default",outcome="lost"} 1', 'agent="default",outcome="lost"} 0'), "was never above 0 with outcome=lost"),
+    "an exception for what happened after all": (
+        scraped('platform="slack",reason="quota"} 0', 'platform="slack",reason="quota"} 1'), "is said not to be: reason=quota"),
+    "an alert that README.md does not explain": (
+        readme("| HeraldEventsLost |", "| HeraldEventsGone |"), "does not say what to do about HeraldEventsLost"),
+    "an alert that README.md explains, and that is gone": (
+        readme("| HeraldEventsLost |", "| HeraldEventsGone |"), "explains HeraldEventsGone, which is no alert"),
+    "an alert that README.md takes too lightly": (
+        readme("HeraldStoreDown (critical)", "HeraldStoreDown"), "how urgent HeraldStoreDown is"),
     "a panel on a metric that there is not": (
         query("herald_queue_depth", "herald_queue_deep"), "there is no metric herald_queue_deep"),
     "a panel that cannot be read": (query("$__rate_interval]))", "$__rate_interval])"), "promtool check rules"),

@@ -1,5 +1,6 @@
 //! Whether this machine's clock is right, by what the others' answers are dated.
 
+use std::fmt;
 use std::time::UNIX_EPOCH;
 
 use futures_util::future::join_all;
@@ -7,6 +8,7 @@ use http::{Method, header};
 use url::Url;
 
 use crate::clock::Clock;
+use crate::model::PlatformKind;
 use crate::platform::finding::Finding;
 use crate::platform::http::HttpClient;
 
@@ -22,25 +24,43 @@ const LONGEST: i64 = 10_000;
 const FIX: &str =
     "set this machine's clock by NTP (chrony, systemd-timesyncd; in Kubernetes on the node)";
 
+/// Who tells the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Teller {
+    Platform(PlatformKind),
+    /// One that may run on the same node, and then has the same clock, right or wrong.
+    Agent,
+}
+
+impl fmt::Display for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Platform(platform) => f.write_str(platform.title()),
+            Self::Agent => f.write_str("the agent"),
+        }
+    }
+}
+
 /// How far this machine's clock is behind somebody's, in milliseconds; ahead of it, if negative.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Behind {
-    whose: String,
+    whose: Teller,
     millis: i64,
 }
 
 /// Asks everybody who is to be talked to for the time, without a token. Whoever is nearest to this machine's own counts:
-/// one wrong clock, or an answer out of a cache, is not this machine's fault.
+/// one wrong clock, or an answer out of a cache, is not this machine's fault. An agent counts only where no platform told
+/// the time.
 pub(super) async fn finding(
-    asked: &[(String, Url)],
+    asked: &[(Teller, Url)],
     http: &HttpClient,
     clock: &dyn Clock,
 ) -> Finding {
-    let answers = join_all(asked.iter().map(|(whose, url)| ask(whose, url, http, clock))).await;
+    let answers = join_all(asked.iter().map(|(whose, url)| ask(*whose, url, http, clock))).await;
     judge(answers.into_iter().flatten())
 }
 
-async fn ask(whose: &str, url: &Url, http: &HttpClient, clock: &dyn Clock) -> Option<Behind> {
+async fn ask(whose: Teller, url: &Url, http: &HttpClient, clock: &dyn Clock) -> Option<Behind> {
     let before = clock.now().0;
     let answer = http.send(http.request(Method::HEAD, url.clone())).await.ok()?;
     let after = clock.now().0;
@@ -48,12 +68,13 @@ async fn ask(whose: &str, url: &Url, http: &HttpClient, clock: &dyn Clock) -> Op
     let date = i64::try_from(date.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()?;
     // Dates are whole seconds, cut off.
     let millis = date + 500 - before.midpoint(after);
-    (after - before < LONGEST).then(|| Behind { whose: whose.to_owned(), millis })
+    (after - before < LONGEST).then_some(Behind { whose, millis })
 }
 
 /// What that means. Pure.
 fn judge(answers: impl Iterator<Item = Behind>) -> Finding {
-    let Some(Behind { whose, millis }) = answers.min_by_key(|it| it.millis.unsigned_abs()) else {
+    let rank = |it: &Behind| (it.whose == Teller::Agent, it.millis.unsigned_abs());
+    let Some(Behind { whose, millis }) = answers.min_by_key(rank) else {
         return Finding::fine(WHAT, "not compared, as nobody told the time");
     };
     let off = millis.unsigned_abs();
@@ -74,12 +95,11 @@ fn judge(answers: impl Iterator<Item = Behind>) -> Finding {
 mod tests {
     use super::*;
 
-    fn judged(answers: &[(&str, i64)]) -> Finding {
-        judge(
-            answers
-                .iter()
-                .map(|(whose, millis)| Behind { whose: (*whose).to_owned(), millis: *millis }),
-        )
+    const SLACK: Teller = Teller::Platform(PlatformKind::Slack);
+    const DISCORD: Teller = Teller::Platform(PlatformKind::Discord);
+
+    fn judged(answers: &[(Teller, i64)]) -> Finding {
+        judge(answers.iter().map(|(whose, millis)| Behind { whose: *whose, millis: *millis }))
     }
 
     #[test]
@@ -95,7 +115,7 @@ mod tests {
             (-300_000, false, true, "300 s ahead of"),
             (i64::MIN, false, true, "ahead of"),
         ] {
-            let found = judged(&[("Slack", millis)]);
+            let found = judged(&[(SLACK, millis)]);
             assert_eq!((found.ok, found.fix.is_some()), (ok, fix), "{found:?}");
             assert!(found.detail.contains(words), "{found:?}");
         }
@@ -103,8 +123,15 @@ mod tests {
 
     #[test]
     fn one_wrong_clock_elsewhere_is_not_ours() {
-        assert_eq!(judged(&[("an agent", 500_000), ("Slack", 300)]).detail, "the same as Slack's");
-        assert!(!judged(&[("an agent", 500_000), ("Slack", 300_000)]).ok);
+        assert_eq!(judged(&[(DISCORD, 500_000), (SLACK, 300)]).detail, "the same as Slack's");
+        assert!(!judged(&[(DISCORD, 500_000), (SLACK, 300_000)]).ok);
         assert!(judged(&[]).ok);
+    }
+
+    #[test]
+    fn an_agent_with_the_same_wrong_clock_hides_nothing() {
+        let found = judged(&[(Teller::Agent, 300), (SLACK, 300_000), (DISCORD, 301_000)]);
+        assert!(!found.ok && found.detail.starts_with("300 s behind Slack's"), "{found:?}");
+        assert!(!judged(&[(Teller::Agent, 300_000)]).ok, "it counts where nobody else tells it");
     }
 }

@@ -1,6 +1,6 @@
 //! Settings that are fine one by one, and do not go together. Pure.
 
-use crate::config::Config;
+use crate::config::{Config, channels_variable};
 use crate::model::{ChannelId, PlatformKind};
 use crate::platform::finding::Finding;
 
@@ -12,8 +12,6 @@ struct Part<'a> {
     kind: PlatformKind,
     token: bool,
     channels: &'a [String],
-    /// The names of its channels' and users' variables.
-    lists: [&'static str; 2],
     users: &'a [String],
 }
 
@@ -40,21 +38,18 @@ fn parts(config: &Config) -> [Part<'_>; 3] {
             kind: PlatformKind::Slack,
             token: slack.bot_token.is_some(),
             channels: &slack.channels,
-            lists: ["SLACK_CHANNEL_IDS", "SLACK_ALLOWED_USERS"],
             users: &slack.allowed_users,
         },
         Part {
             kind: PlatformKind::Discord,
             token: discord.bot_token.is_some(),
             channels: &discord.channels,
-            lists: ["DISCORD_CHANNEL_IDS", "DISCORD_ALLOWED_USERS"],
             users: &discord.allowed_users,
         },
         Part {
             kind: PlatformKind::Telegram,
             token: telegram.bot_token.is_some(),
             channels: &telegram.channels,
-            lists: ["TELEGRAM_CHAT_IDS", "TELEGRAM_ALLOWED_USERS"],
             users: &telegram.allowed_users,
         },
     ]
@@ -62,15 +57,15 @@ fn parts(config: &Config) -> [Part<'_>; 3] {
 
 /// A platform of which something is set, but not the token: it is off, and nobody says so.
 fn without_token(part: &Part<'_>, config: &Config) -> Option<Finding> {
-    let [channels, users] = part.lists;
+    let name = part.kind.as_str().to_uppercase();
+    let (token, users) = (format!("{name}_BOT_TOKEN"), format!("{name}_ALLOWED_USERS"));
     let app = part.kind == PlatformKind::Slack && config.slack.app_token.is_some();
     let set = [
         (app, "SLACK_APP_TOKEN"),
-        (!part.channels.is_empty(), channels),
-        (!part.users.is_empty(), users),
+        (!part.channels.is_empty(), channels_variable(part.kind)),
+        (!part.users.is_empty(), &*users),
     ];
     let (_, set) = set.into_iter().find(|(set, _)| *set && !part.token)?;
-    let token = format!("{}_BOT_TOKEN", part.kind.as_str().to_uppercase());
     // Who may talk is said for all platforms at once in many a manifest.
     let detail = format!("{set} is set and {token} is not, so {} is off", part.kind.title());
     let fix = format!("set {token}, or take {set} away");

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{in_time, late};
 use crate::cli::operator;
-use crate::config::Config;
+use crate::config::{Config, channels_variable};
 use crate::model::{ChannelId, PlatformKind};
 use crate::platform::Platform;
 use crate::platform::finding::{Finding, Purpose};
@@ -114,13 +114,8 @@ impl Subject<'_> {
     fn none_allowed(&self) -> Finding {
         let kind = self.platform.kind();
         let what = format!("{} channels", kind.title());
-        let variable = match kind {
-            PlatformKind::Slack => "SLACK_CHANNEL_IDS",
-            PlatformKind::Discord => "DISCORD_CHANNEL_IDS",
-            PlatformKind::Telegram => "TELEGRAM_CHAT_IDS",
-        };
         let detail = "none is allowed, so agents can post nothing by themselves";
-        let fix = format!("list those that they may post to in {variable}");
+        let fix = format!("list those that they may post to in {}", channels_variable(kind));
         // A bot answers where it is spoken to, all the same.
         if self.bot {
             Finding::advice(what, detail, fix)

@@ -7,9 +7,10 @@ use crate::platform::finding::{Finding, Purpose, token};
 
 /// Without it nothing can be said.
 const TO_SPEAK: [&str; 1] = ["chat:write"];
-/// Without these the bot misses some of what is said to it.
-const TO_LISTEN: [&str; 5] =
-    ["app_mentions:read", "channels:history", "commands", "groups:history", "im:history"];
+/// With neither nobody reaches the bot; an app with one of them works, by mention or by slash command.
+const TO_BE_REACHED: [&str; 2] = ["app_mentions:read", "commands"];
+/// Without these the bot misses some of what is said to it: in a thread that it is in, or to it alone.
+const TO_FOLLOW: [&str; 3] = ["channels:history", "groups:history", "im:history"];
 /// These make it better: what a channel is called and whether it can be posted to; files, both ways.
 const TO_KNOW: [&str; 2] = ["channels:read", "groups:read"];
 const FOR_FILES: [&str; 2] = ["files:read", "files:write"];
@@ -62,13 +63,21 @@ fn granted(scopes: Option<&[String]>, purpose: Purpose) -> Finding {
         )
     };
     let mut needed = missing(&TO_SPEAK);
-    if purpose.listens {
-        needed.extend(missing(&TO_LISTEN));
+    let unreached = missing(&TO_BE_REACHED);
+    if purpose.listens && unreached.len() == TO_BE_REACHED.len() {
+        needed.extend(&unreached);
     }
     if !needed.is_empty() {
         return Finding::fault(WHAT, detail("missing", &needed), fix(&needed));
     }
-    let mut better = if purpose.posts { missing(&TO_KNOW) } else { Vec::new() };
+    let mut better = Vec::new();
+    if purpose.listens {
+        better.extend(unreached);
+        better.extend(missing(&TO_FOLLOW));
+    }
+    if purpose.posts {
+        better.extend(missing(&TO_KNOW));
+    }
     if purpose.listens {
         better.extend(missing(&FOR_FILES));
     }
@@ -92,12 +101,18 @@ mod tests {
         let guide = ["chat:write", "commands", "channels:read", "groups:read"];
         assert_eq!(found(&guide, true, false).fix, None);
         let bot = found(&guide, true, true);
-        assert!(!bot.ok);
+        assert!(bot.ok, "a slash command is enough: {bot:?}");
         assert_eq!(
             bot.detail,
-            "missing: app_mentions:read, channels:history, groups:history, im:history"
+            "enough, but without: app_mentions:read, channels:history, groups:history, im:history, files:read, files:write"
         );
         assert!(bot.fix.unwrap().contains("reinstall the app"));
+        assert!(found(&["chat:write", "app_mentions:read"], true, true).ok, "so is a mention");
+        // These alone may be there for others to read with.
+        let histories = [&TO_SPEAK[..], &TO_FOLLOW].concat();
+        let unreached = found(&histories, true, true);
+        assert!(!unreached.ok);
+        assert_eq!(unreached.detail, "missing: app_mentions:read, commands");
         let least = found(&["chat:write"], true, false);
         assert!(least.ok && least.fix.unwrap().starts_with("add channels:read, groups:read"));
         assert_eq!(found(&["chat:write"], false, false).fix, None);
@@ -109,7 +124,7 @@ mod tests {
     #[test]
     fn the_manifest_grants_what_is_looked_for() {
         let text = super::super::setup(&super::super::Config::default());
-        let wanted = [&TO_SPEAK[..], &TO_LISTEN, &TO_KNOW, &FOR_FILES].concat();
+        let wanted = [&TO_SPEAK[..], &TO_BE_REACHED, &TO_FOLLOW, &TO_KNOW, &FOR_FILES].concat();
         for scope in &wanted {
             assert!(text.contains(&format!("      - {scope}\n")), "{scope}");
         }

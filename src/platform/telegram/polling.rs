@@ -356,6 +356,8 @@ impl<'a> Session<'a> {
                 continue;
             }
             if self.ears.stop.is_cancelled() {
+                // Whoever listens next gets it: it is not confirmed.
+                result = Err(Trouble::Stopped);
                 break;
             }
             if let Err(not_taken) = self.take_one(me, number, update).await {

@@ -184,6 +184,22 @@ async fn it_stops_at_once_in_the_middle_of_a_poll() {
 }
 
 #[tokio::test]
+async fn what_arrives_as_it_is_told_to_stop_is_left_to_others() {
+    let config = Config { bot_token: Some(CANARY.into()), ..Config::default() };
+    let api = crate::platform::telegram::api(&config, scripted::client()).unwrap();
+    let polling = Polling::new(api, false, Arc::new(ManualClock::at(NOW)));
+    let (notes, stop) = (Arc::new(Notes::default()), CancellationToken::new());
+    let standing = watch::Sender::new(Standing::Connected);
+    let ears = Ears { inbox: notes.clone(), cursor: notes.clone(), standing, stop: stop.clone() };
+    let mut session = Session::new(&polling, &ears);
+    let me = Me::read(&json!({ "id": 42, "is_bot": true, "username": "herald_bot" })).unwrap();
+    stop.cancel();
+    let taken = session.take(&me, &[written(811, "one")]).await;
+    assert!(matches!(taken, Err(Trouble::Stopped)), "{taken:?}");
+    assert!(notes.events.lock().unwrap().is_empty() && notes.cursor.lock().unwrap().is_none());
+}
+
+#[tokio::test]
 async fn what_was_taken_last_is_confirmed_before_it_ends() {
     let stop = Arc::new(Mutex::new(None::<CancellationToken>));
     let hook = stop.clone();

@@ -326,16 +326,17 @@ async fn an_operator_retries_and_ends(outbox: &dyn Outbox) {
     let ended = outbox.end(id, Reason::Discarded, "discarded", T0).await.unwrap().unwrap();
     assert_eq!((ended.state, ended.reason), (DeliveryState::Failed, Some(Reason::Discarded)));
     assert!(claim(outbox, T0).await.is_empty());
-    let retried = outbox.retry(id, second(7200)).await.unwrap().unwrap();
+    let retried = outbox.retry(id, second(3), second(7200)).await.unwrap().unwrap();
+    assert_eq!(retried.created_at, second(3), "it is as old as its retry");
     assert_eq!((retried.state, retried.deadline), (DeliveryState::Queued, second(7200)));
     let claim = claim_one(outbox, T0).await;
     assert_eq!(claim.delivery.doubtful_since, None);
     let sending = outbox.end(id, Reason::Discarded, "discarded", second(1)).await.unwrap().unwrap();
     assert_eq!((sending.state, sending.deadline), (DeliveryState::Sending, second(1)));
     finish(outbox, claim, DeliveryState::Delivered).await;
-    let untouched = outbox.retry(id, second(7200)).await.unwrap().unwrap();
+    let untouched = outbox.retry(id, second(4), second(7200)).await.unwrap().unwrap();
     assert_eq!(untouched.state, DeliveryState::Delivered);
-    assert_eq!(outbox.retry(DeliveryId::new(T0), T0).await.unwrap(), None);
+    assert_eq!(outbox.retry(DeliveryId::new(T0), T0, T0).await.unwrap(), None);
 }
 
 async fn finds_the_newest_edit(outbox: &dyn Outbox) {

@@ -6,7 +6,7 @@ use sqlx::Row;
 use super::outbox::{by_id, lock_lane};
 use super::{Db, query, storable};
 use crate::clock::Timestamp;
-use crate::model::{DeliveryId, DeliveryState};
+use crate::model::{Delivery, DeliveryId, DeliveryState};
 use crate::store::rows::to_json;
 use crate::store::{Enqueued, NewDelivery, StoreError};
 
@@ -90,7 +90,8 @@ async fn find_same(db: Db<'_>, new: &NewDelivery) -> Result<Option<Enqueued>, St
     let id = row.try_get::<&str, _>("id")?.parse::<DeliveryId>();
     let id = id.map_err(|error| StoreError::Corrupt(format!("deliveries.id: {error}")))?;
     let failed = row.try_get::<&str, _>("state")? == DeliveryState::Failed.as_str();
-    let again = failed && requeue(db, id, new.delivery.deadline, Some(new)).await?;
+    let Delivery { created_at, deadline, .. } = new.delivery;
+    let again = failed && requeue(db, id, created_at, deadline, Some(new)).await?;
     let Some(same) = by_id(db, id).await? else {
         return Ok(None);
     };
@@ -98,12 +99,13 @@ async fn find_same(db: Db<'_>, new: &NewDelivery) -> Result<Option<Enqueued>, St
     Ok(Some(if again { Enqueued::Retried(same) } else { Enqueued::Repeated(same) }))
 }
 
-/// Puts an ended delivery back where it stood in its lane, unless somebody else just did; what has arrived of it is not
-/// sent again. It becomes the submitter's who asks for it `again`, if somebody does: whoever sends only its own would not
+/// Puts an ended delivery back where it stood in its lane, accepted anew `now`, unless somebody else just did; what has
+/// arrived of it is not sent again. It becomes the submitter's who asks for it `again`, if somebody does: whoever sends only its own would not
 /// send it otherwise.
 pub(super) async fn requeue(
     db: Db<'_>,
     id: DeliveryId,
+    now: Timestamp,
     deadline: Timestamp,
     again: Option<&NewDelivery>,
 ) -> Result<bool, StoreError> {
@@ -111,13 +113,14 @@ pub(super) async fn requeue(
     let requeued = query(
         "UPDATE deliveries SET state = 'queued', attempts = 0, doubtful_since = NULL, resent = FALSE, reason = NULL,
              hint = NULL, finished_at = NULL, deadline = $2, submitter = coalesce($3, submitter),
-             traceparent = coalesce($4, traceparent)
+             traceparent = coalesce($4, traceparent), created_at = $5
          WHERE id = $1 AND state IN ('failed', 'unknown') RETURNING lane",
     )
     .bind(id.to_string())
     .bind(deadline.0)
     .bind(again.map(|new| new.submitter.clone()))
     .bind(again.and_then(|new| new.delivery.traceparent.clone()))
+    .bind(now.0)
     .fetch_optional(&mut *db)
     .await?;
     let Some(requeued) = requeued else { return Ok(false) };

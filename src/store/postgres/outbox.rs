@@ -188,11 +188,12 @@ impl Outbox for Postgres {
     async fn retry(
         &self,
         id: DeliveryId,
+        now: Timestamp,
         deadline: Timestamp,
     ) -> Result<Option<Delivery>, StoreError> {
         self.access(async {
             let mut db = self.begin().await?;
-            requeue(&mut db, id, deadline, None).await?;
+            requeue(&mut db, id, now, deadline, None).await?;
             let delivery = by_id(&mut db, id).await?;
             db.commit().await?;
             Ok(delivery)

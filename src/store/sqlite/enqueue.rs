@@ -4,7 +4,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::outbox::by_id;
 use crate::clock::Timestamp;
-use crate::model::{DeliveryId, DeliveryState};
+use crate::model::{Delivery, DeliveryId, DeliveryState};
 use crate::store::rows::to_json;
 use crate::store::{Enqueued, NewDelivery, StoreError};
 
@@ -85,7 +85,8 @@ async fn find_same(
     let id = id.map_err(|error| StoreError::Corrupt(format!("deliveries.id: {error}")))?;
     let failed = row.try_get::<&str, _>("state")? == DeliveryState::Failed.as_str();
     if failed {
-        requeue(db, id, new.delivery.deadline, Some(new)).await?;
+        let Delivery { created_at, deadline, .. } = new.delivery;
+        requeue(db, id, created_at, deadline, Some(new)).await?;
     }
     let Some(same) = by_id(db, id).await? else {
         return Ok(None);
@@ -94,24 +95,26 @@ async fn find_same(
     Ok(Some(if failed { Enqueued::Retried(same) } else { Enqueued::Repeated(same) }))
 }
 
-/// Puts an ended delivery back where it stood in its lane; what has arrived of it is not sent again. It becomes the
+/// Puts an ended delivery back where it stood in its lane, accepted anew `now`; what has arrived of it is not sent again. It becomes the
 /// submitter's who asks for it `again`, if somebody does: whoever sends only its own would not send it otherwise.
 pub(super) async fn requeue(
     db: &mut SqliteConnection,
     id: DeliveryId,
+    now: Timestamp,
     deadline: Timestamp,
     again: Option<&NewDelivery>,
 ) -> Result<(), StoreError> {
     let lane: String = sqlx::query_scalar(
         "UPDATE deliveries SET state = 'queued', attempts = 0, doubtful_since = NULL, resent = 0, reason = NULL,
              hint = NULL, finished_at = NULL, deadline = ?2, submitter = coalesce(?3, submitter),
-             traceparent = coalesce(?4, traceparent)
+             traceparent = coalesce(?4, traceparent), created_at = ?5
          WHERE id = ?1 RETURNING lane",
     )
     .bind(id.to_string())
     .bind(deadline.0)
     .bind(again.map(|new| new.submitter.as_str()))
     .bind(again.and_then(|new| new.delivery.traceparent.as_deref()))
+    .bind(now.0)
     .fetch_one(&mut *db)
     .await?;
     sqlx::query("UPDATE lanes SET pending = pending + 1 WHERE lane = ?1")

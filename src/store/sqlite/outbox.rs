@@ -170,6 +170,7 @@ impl Outbox for Sqlite {
     async fn retry(
         &self,
         id: DeliveryId,
+        now: Timestamp,
         deadline: Timestamp,
     ) -> Result<Option<Delivery>, StoreError> {
         self.writer
@@ -179,7 +180,7 @@ impl Outbox for Sqlite {
                         return Ok(None);
                     };
                     if matches!(delivery.state, DeliveryState::Failed | DeliveryState::Unknown) {
-                        requeue(db, id, deadline, None).await?;
+                        requeue(db, id, now, deadline, None).await?;
                     }
                     by_id(db, id).await
                 })
