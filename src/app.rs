@@ -2,10 +2,11 @@
 
 mod ready;
 mod scrape;
+mod store;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use uuid::Uuid;
 
 use self::ready::Ready;
 use self::scrape::Scraped;
+pub use self::store::{Store, open_store};
 use crate::bot::listening::Listening;
 use crate::bot::{self, Agents, Bot};
 use crate::clock::Clock;
@@ -34,7 +36,6 @@ use crate::platform::http::{self, HttpClient};
 use crate::platform::listener::Inbox;
 use crate::platform::{self, Platform, slack};
 use crate::server;
-use crate::store::sqlite::Sqlite;
 use crate::store::{Leases, Outbox};
 use crate::telemetry::Metrics;
 
@@ -49,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// What differs between the commands.
 #[derive(Clone, Debug)]
 pub struct Mode {
-    /// Where accepted messages are stored; `None` is memory.
+    /// Where accepted messages are stored, unless the configuration names a database; `None` is memory.
     pub data_dir: Option<PathBuf>,
     /// Deliver only what this process submits.
     pub own_only: bool,
@@ -105,17 +106,6 @@ struct Inbound {
     events: Option<Router>,
 }
 
-/// Opens the store that the commands share.
-///
-/// # Errors
-/// When the data directory cannot be used.
-pub async fn open_store(data_dir: Option<&Path>) -> anyhow::Result<Arc<Sqlite>> {
-    Ok(Arc::new(match data_dir {
-        Some(directory) => Sqlite::open(directory).await?,
-        None => Sqlite::in_memory().await?,
-    }))
-}
-
 impl App {
     /// Puts everything together. Calls no platform. Once `stop` is cancelled nothing more is claimed, and what is under
     /// way is finished.
@@ -148,8 +138,9 @@ impl App {
         }
         let kinds: Vec<_> = platforms.keys().copied().collect();
         let metrics = Metrics::new(&kinds);
-        let store = open_store(mode.data_dir.as_deref()).await?;
-        let outbox: Arc<dyn Outbox> = Arc::<Sqlite>::clone(&store);
+        let database = config.database_url.as_ref();
+        let store = open_store(database, mode.data_dir.as_deref(), clock).await?;
+        let Store { outbox, conversations, leases, clock, .. } = store;
         let process = Uuid::now_v7().to_string();
         let worker = Worker::new(
             Arc::clone(&outbox),
@@ -169,8 +160,8 @@ impl App {
             wait: mode.wait,
             deadline: config.delivery.deadline(),
             deduplicate: mode.deduplicate,
-            // What `stdio` and `send` leave on the disk, only a `serve` on the same directory would send.
-            keeps: mode.data_dir.is_some() && !mode.own_only,
+            // What `stdio` and `send` leave behind, only a `serve` on the same store would send.
+            keeps: (database.is_some() || mode.data_dir.is_some()) && !mode.own_only,
             stop: stop.clone(),
         };
         let notifier = Arc::new(Notifier::new(
@@ -189,7 +180,7 @@ impl App {
             };
             let parts = bot::Parts {
                 notifier: Arc::clone(&notifier),
-                store: Arc::<Sqlite>::clone(&store),
+                store: conversations,
                 agents,
                 platforms: platforms.clone(),
                 policy,
@@ -198,7 +189,15 @@ impl App {
                 process: process.clone(),
                 settings: config.bot.clone(),
             };
-            Some(Inbound::new(&config, Bot::new(parts), &store, &http, &process, &clock, &metrics)?)
+            Some(Inbound::new(
+                &config,
+                Bot::new(parts),
+                &leases,
+                &http,
+                &process,
+                &clock,
+                &metrics,
+            )?)
         } else {
             None
         };
@@ -346,7 +345,7 @@ impl Inbound {
     fn new(
         config: &Config,
         bot: Bot,
-        store: &Arc<Sqlite>,
+        leases: &Arc<dyn Leases>,
         http: &HttpClient,
         process: &str,
         clock: &Arc<dyn Clock>,
@@ -361,8 +360,8 @@ impl Inbound {
             return Err(ConfigError::setting("SLACK_APP_TOKEN", NO_LISTENER).into());
         }
         let listening = listeners.into_iter().map(|listener| {
-            let leases: Arc<dyn Leases> = Arc::<Sqlite>::clone(store);
             let (inbox, clock) = (Arc::clone(&inbox), Arc::clone(clock));
+            let leases = Arc::clone(leases);
             Listening::new(listener, leases, inbox, process, clock, metrics.clone())
         });
         Ok(Self { listening: listening.collect(), bot, events })

@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use clap::{Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,9 @@ struct Cli {
     /// Where messages and conversations are stored
     #[arg(long, global = true, env = "HERALD_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// A PostgreSQL database to store them in instead; in HERALD_DATABASE_URL no other user of this machine sees it
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<SecretString>,
     /// How log lines on stderr look
     #[arg(long, global = true, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -196,12 +200,15 @@ pub fn main() -> ExitCode {
 fn failed(error: &anyhow::Error) -> ExitCode {
     show::complain(&format!("herald: {error:#}"));
     let configuration = error.is::<ConfigError>()
-        || matches!(error.downcast_ref(), Some(StoreError::DataDirectory(_)));
+        || matches!(
+            error.downcast_ref(),
+            Some(StoreError::DataDirectory(_) | StoreError::DatabaseUrl(_))
+        );
     if configuration { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let Cli { config: file, data_dir, log_format, log, command } = cli;
+    let Cli { config: file, data_dir, database_url, log_format, log, command } = cli;
     if matches!(command, Command::Schema) {
         show::json(&Config::schema())?;
         return Ok(ExitCode::SUCCESS);
@@ -217,11 +224,19 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                          variables say about the MCP server counts";
             return Err(ConfigError::setting("--config (HERALD_CONFIG)", error).into());
         }
+        if database_url.is_some() {
+            let error = "the sandbox takes no database: what waits in it would be sent there";
+            return Err(ConfigError::setting("--database-url", error).into());
+        }
         let serves = if no_bot { Serves::Mcp } else { Serves::Both };
         return sandbox::run(listen, serves, data_dir, log_format, log.as_deref()).await;
     }
     let mut config = Config::load(file.as_deref(), &env)?;
     config.data_dir = data_dir.or(config.data_dir);
+    if database_url.is_some() {
+        config.database_url = database_url;
+        config.check_database()?;
+    }
     start_log(log_format, log.as_deref(), &config)?;
     let kept = config.data_dir.clone();
     match command {
@@ -258,10 +273,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check { output } => check::run(config, output).await,
         Command::Send { channel, text, output } => send(config, &channel, text, output).await,
         Command::Channels { output } => channels(config, output).await,
-        Command::Outbox { command } => {
-            let kept = kept.map_or_else(default_data_dir, Ok)?;
-            outbox::run(command, &kept, config.delivery.deadline()).await
-        }
+        Command::Outbox { command } => outbox::run(command, &config).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox { .. } => Ok(ExitCode::SUCCESS),
         Command::Schema | Command::Healthcheck { .. } => Ok(ExitCode::SUCCESS),
@@ -301,10 +313,12 @@ async fn serve(config: Config, address: SocketAddr, serves: Serves) -> anyhow::R
         Serves::Bot => listen(address).await?,
         Serves::Mcp | Serves::Both => bind(&config.mcp, address).await?,
     };
-    let data_dir = config.data_dir.clone().map_or_else(default_data_dir, Ok)?;
+    let data_dir = match &config.database_url {
+        Some(_) => None,
+        None => Some(config.data_dir.clone().map_or_else(default_data_dir, Ok)?),
+    };
     let stop = stop_signal()?;
-    let mode =
-        Mode { data_dir: Some(data_dir), own_only: false, deduplicate: true, wait: WAIT, serves };
+    let mode = Mode { data_dir, own_only: false, deduplicate: true, wait: WAIT, serves };
     let app = App::build(config, mode, Arc::new(SystemClock), stop).await?;
     let address = listener.local_addr()?;
     let platforms: Vec<_> = app.platforms().keys().map(|kind| kind.as_str()).collect();

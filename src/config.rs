@@ -16,6 +16,7 @@ pub use environment::{VARIABLES, Variable, channels_variable};
 use crate::delivery::OnUnknown;
 use crate::model::{ChannelId, PlatformKind};
 use crate::policy::{Access, AllowList, InvalidAllowList, Policy, Users};
+use crate::store::postgres;
 use crate::{a2a, bot, mcp, platform};
 
 /// Herald's settings.
@@ -31,6 +32,10 @@ pub struct Config {
     /// Where messages and conversations are stored. Default: `$XDG_STATE_HOME/herald` for `serve` and `bot`; memory for
     /// the others.
     pub data_dir: Option<PathBuf>,
+    /// A PostgreSQL database that any number of Heralds share, instead of the data directory:
+    /// `postgres://user:password@host:5432/database?sslmode=verify-full`.
+    #[schemars(with = "Option<String>")]
+    pub database_url: Option<SecretString>,
     /// Who may call the MCP server.
     pub mcp: mcp::Config,
     /// Slack.
@@ -140,6 +145,7 @@ impl Config {
         for (key, token) in config.tokens() {
             check_token(key, token)?;
         }
+        config.check_database()?;
         mcp::check(&config.mcp).map_err(ConfigError::Mcp)?;
         bot::Agents::check(&config.agent, &config.agents).map_err(ConfigError::Agents)?;
         Ok(config)
@@ -208,7 +214,16 @@ impl Config {
     /// Every secret, so that no output shows one.
     #[must_use]
     pub fn secrets(&self) -> Vec<SecretString> {
-        self.tokens().into_iter().map(|(_, token)| token.clone()).collect()
+        let tokens = self.tokens().into_iter().map(|(_, token)| token.clone());
+        tokens.chain(self.database_url.iter().flat_map(postgres::secrets)).collect()
+    }
+
+    /// # Errors
+    /// When the database's URL is none. Nobody is called.
+    pub fn check_database(&self) -> Result<(), ConfigError> {
+        let Some(url) = &self.database_url else { return Ok(()) };
+        postgres::check(url)
+            .map_err(|error| ConfigError::setting("HERALD_DATABASE_URL (database_url)", error))
     }
 
     fn tokens(&self) -> Vec<(&'static str, &SecretString)> {
@@ -336,7 +351,7 @@ mod tests {
     #[test]
     fn an_error_names_the_key_and_never_the_secret() {
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
-        let cases: [Case<'_>; 20] = [
+        let cases: [Case<'_>; 22] = [
             ("slack:\n  chanels: [C0]\n", &[], &["chanels"]),
             ("slak: {}\n", &[], &["slak"]),
             (
@@ -355,6 +370,16 @@ mod tests {
                 "",
                 &[("SLACK_BOT_TOKEN_FILE", "/nowhere/token")],
                 &["SLACK_BOT_TOKEN_FILE", "/nowhere/token"],
+            ),
+            (
+                "",
+                &[("HERALD_DATABASE_URL", "mysql://ada:canary@db/chat")],
+                &["HERALD_DATABASE_URL", "postgres://user:password@host:5432/database"],
+            ),
+            (
+                "database_url: 'postgres://ada:canary@db:canary/chat'\n",
+                &[],
+                &["HERALD_DATABASE_URL (database_url)", "not a URL"],
             ),
             ("", &[("HERALD_ON_UNKNOWN", "maybe")], &["HERALD_ON_UNKNOWN", "resend", "hold"]),
             ("slack:\n  bot_token: [canary]\n", &[], &["string"]),

@@ -81,7 +81,7 @@
 //!    [`model::Disposition`]. `Retry-After` is honoured in full.
 //! 8. A secret never leaves its type: no `Debug`, log line, error, tool result. URLs are stripped from HTTP errors,
 //!    because Telegram's token is in them. The log's writer is a second net.
-//! 9. Clock and randomness are arguments ([`clock::Clock`]).
+//! 9. Clock and randomness are arguments ([`clock::Clock`]). Replicas that share a database share its clock.
 //! 10. Content is hostile: an agent's text to the chat, a platform's text to the agent. Each is bounded and neutralised at
 //!     the border it crosses.
 //! 11. stdout belongs to MCP. Logs go to stderr.
@@ -98,7 +98,7 @@
 //! render                  Markdown -> document -> parts
 //! guard                   mentions
 //! platform                the traits; http (the one client), socket; slack/ discord/ telegram/
-//! store                   what is durable: a trait per family of tables, and SQLite
+//! store                   what is durable: a trait per family of tables; SQLite, and PostgreSQL for many replicas
 //! delivery                the worker, and the pure rules it follows
 //! notifier                submit, update, status, channels
 //! mcp                     tools, resources, prompts, transports, authentication

@@ -16,6 +16,8 @@ mod discord_gateway;
 mod durability;
 mod metrics;
 mod pitfalls;
+mod postgres;
+mod postgres_server;
 mod recovery;
 mod refusals;
 mod secrets;

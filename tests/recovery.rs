@@ -11,6 +11,7 @@ use herald::store::{Filter, Outbox};
 use serde_json::Value;
 use tokio::process::Child;
 
+use crate::postgres_server::schema;
 use crate::talking::{PLACES, Place, Talk};
 use crate::world::{Workspace, free_port, herald, until};
 
@@ -29,6 +30,17 @@ telegram: {pace: {interval_ms: 0, burst: 1}}
 delivery: {backoff_ms: 20}
 bot: {messages_per_minute: 100000}
 ";
+
+/// A file in a test's directory: the URL of the database that its processes use instead of the directory.
+const DATABASE: &str = "database-url";
+
+/// A directory whose processes share a PostgreSQL database; `None` where there is no server.
+fn on_postgres() -> Option<tempfile::TempDir> {
+    let url = schema()?;
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join(DATABASE), url).unwrap();
+    Some(data)
+}
 
 /// What the agent's `slow` says at last.
 const ANSWER: &str = "api-0 runs";
@@ -53,7 +65,13 @@ impl Process {
         let file = data.join("herald.yaml");
         std::fs::write(&file, FAST_FILE).unwrap();
         let log = std::fs::File::create(data.join(format!("{port}.log"))).unwrap();
-        let child = herald(&workspace.env())
+        let mut env = workspace.env();
+        let database = data.join(DATABASE);
+        if database.exists() {
+            let file = database.display().to_string();
+            env.insert("HERALD_DATABASE_URL_FILE".to_owned(), file);
+        }
+        let child = herald(&env)
             .envs(extra.iter().copied())
             .arg("bot")
             .args(["--listen", &format!("127.0.0.1:{port}")])
@@ -212,8 +230,18 @@ async fn a_kill_during_a_turn_loses_no_answer_and_asks_nothing_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_while_an_approval_waits_leaves_its_buttons_working() {
+    buttons_outlive_a_kill(tempfile::tempdir().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_while_an_approval_waits_leaves_its_buttons_working_on_postgres() {
+    if let Some(data) = on_postgres() {
+        buttons_outlive_a_kill(data).await;
+    }
+}
+
+async fn buttons_outlive_a_kill(data: tempfile::TempDir) {
     let workspace = Workspace::open().await;
-    let data = tempfile::tempdir().unwrap();
     let process = Process::alone(&workspace, data.path()).await;
     let mut talks = talks(&workspace, &PLACES, "approve two");
     for talk in &talks {
@@ -295,8 +323,18 @@ fn everybody_says(talks: &mut [Talk<'_>], text: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_processes_one_listens_and_the_other_takes_over() {
+    one_listens_and_the_other_takes_over(tempfile::tempdir().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_processes_one_listens_and_the_other_takes_over_on_postgres() {
+    if let Some(data) = on_postgres() {
+        one_listens_and_the_other_takes_over(data).await;
+    }
+}
+
+async fn one_listens_and_the_other_takes_over(data: tempfile::TempDir) {
     let workspace = Workspace::open().await;
-    let data = tempfile::tempdir().unwrap();
     let first = Process::alone(&workspace, data.path()).await;
     let second = Process::start(&workspace, data.path(), &[]).await;
     second.stands_by().await;
@@ -328,8 +366,18 @@ async fn of_two_processes_one_listens_and_the_other_takes_over() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_during_a_turn_hands_it_to_another_process() {
+    sigterm_hands_a_turn_over(tempfile::tempdir().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_during_a_turn_hands_it_to_another_process_on_postgres() {
+    if let Some(data) = on_postgres() {
+        sigterm_hands_a_turn_over(data).await;
+    }
+}
+
+async fn sigterm_hands_a_turn_over(data: tempfile::TempDir) {
     let workspace = Workspace::open().await;
-    let data = tempfile::tempdir().unwrap();
     let first = Process::alone(&workspace, data.path()).await;
     let mut talks = talks(&workspace, &PLACES, "slow 6");
     for talk in &talks {

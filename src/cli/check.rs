@@ -18,7 +18,6 @@ mod conflicts;
 mod platforms;
 mod table;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +36,6 @@ use crate::config::Config;
 use crate::platform;
 use crate::platform::finding::Finding;
 use crate::platform::http::{self, HttpClient};
-use crate::store::Outbox;
 
 /// For everything together. What is not answered by then is a finding of its own.
 const LIMIT: Duration = Duration::from_secs(25);
@@ -70,7 +68,7 @@ async fn findings(config: &Config, until: Instant) -> anyhow::Result<Vec<Finding
     let mut listeners = platform::listeners(slack, discord, telegram, &http, &clock);
     listeners.retain(|_| bot);
 
-    let store = in_time(until, "store", store(config.data_dir.clone()));
+    let store = in_time(until, "store", store(config.clone()));
     let told = told_by(config, &platforms);
     let time = in_time(until, clock::WHAT, clock::finding(&told, &http, &*clock));
     let asked = join_all(platforms.iter().map(|platform| {
@@ -104,19 +102,23 @@ async fn findings(config: &Config, until: Instant) -> anyhow::Result<Vec<Finding
     Ok(found)
 }
 
-/// Whether the data directory that `serve` would use can be written. On a task of its own: a disk that hangs holds up
-/// the thread that waits for it.
-async fn store(data_dir: Option<PathBuf>) -> Finding {
+/// Whether the store that `serve` would use can be written. On a task of its own: a disk that hangs holds up the thread
+/// that waits for it.
+async fn store(config: Config) -> Finding {
     let writable = async move {
-        let directory = data_dir.map_or_else(default_data_dir, Ok)?;
-        let outbox = open_store(Some(&directory)).await?;
-        let checked = outbox.check_writable().await;
-        outbox.close().await;
+        let database = config.database_url.as_ref();
+        let data_dir = match database {
+            Some(_) => None,
+            None => Some(config.data_dir.map_or_else(default_data_dir, Ok)?),
+        };
+        let store = open_store(database, data_dir.as_deref(), Arc::new(SystemClock)).await?;
+        let checked = store.outbox.check_writable().await;
+        store.outbox.close().await;
         checked?;
-        anyhow::Ok(directory.display().to_string())
+        anyhow::Ok(store.place)
     };
     match tokio::spawn(writable).await {
-        Ok(Ok(directory)) => Finding::fine("store", directory),
+        Ok(Ok(place)) => Finding::fine("store", place),
         Ok(Err(error)) => Finding::told("store", &format!("{error:#}")),
         Err(error) => Finding::told("store", &error.to_string()),
     }

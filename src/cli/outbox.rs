@@ -1,17 +1,19 @@
 //! `herald outbox`: the operator's view of deliveries.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
 
 use super::show::{self, Table};
-use super::{ConfigError, Output};
+use super::{ConfigError, Output, default_data_dir};
 use crate::app::open_store;
-use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::clock::{SystemClock, Timestamp};
+use crate::config::Config;
 use crate::model::{Delivery, DeliveryId, DeliveryState, Reason};
-use crate::store::{Filter, Outbox};
+use crate::store::Filter;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -46,18 +48,15 @@ pub(super) enum Command {
     },
 }
 
-pub(super) async fn run(
-    command: Command,
-    data_dir: &Path,
-    deadline: Duration,
-) -> anyhow::Result<ExitCode> {
-    if !data_dir.is_dir() {
-        let error =
-            format!("{} does not exist: name the one that `serve` uses", data_dir.display());
-        return Err(ConfigError::setting("HERALD_DATA_DIR", error).into());
-    }
-    let outbox = open_store(Some(data_dir)).await?;
-    let now = SystemClock.now();
+pub(super) async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
+    let database = config.database_url.as_ref();
+    let data_dir = match database {
+        Some(_) => None,
+        None => Some(existing(config.data_dir.clone().map_or_else(default_data_dir, Ok)?)?),
+    };
+    let store = open_store(database, data_dir.as_deref(), Arc::new(SystemClock)).await?;
+    let (outbox, now) = (store.outbox, store.clock.now());
+    let deadline = config.delivery.deadline();
     let mut missing = false;
     match command {
         Command::List { state, most, output } => {
@@ -91,6 +90,15 @@ pub(super) async fn run(
     }
     outbox.close().await;
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// A mistyped directory is an error, and not an empty outbox.
+fn existing(data_dir: PathBuf) -> Result<PathBuf, ConfigError> {
+    if data_dir.is_dir() {
+        return Ok(data_dir);
+    }
+    let error = format!("{} does not exist: name the one that `serve` uses", data_dir.display());
+    Err(ConfigError::setting("HERALD_DATA_DIR", error))
 }
 
 fn list(deliveries: &[Delivery], now: Timestamp) -> std::io::Result<()> {

@@ -189,6 +189,11 @@ pub const VARIABLES: &[Variable] = &[
         set: Set::Path(|c| &mut c.data_dir),
     },
     Variable {
+        name: "HERALD_DATABASE_URL",
+        meaning: "postgres://user:password@host/database?sslmode=verify-full, shared by many, instead of a data directory",
+        set: Set::Secret(|c| &mut c.database_url),
+    },
+    Variable {
         name: "HERALD_TOKEN",
         meaning: "the bearer token that /mcp asks for (a leading `Bearer ` is ignored)",
         set: Set::Secret(|c| &mut c.mcp.token),

@@ -1,11 +1,13 @@
 //! Where accepted messages live until they have arrived, and after.
 //!
-//! One narrow trait per family of tables; [`sqlite`] implements them all. A store decides nothing: what becomes of a
+//! One narrow trait per family of tables; [`sqlite`] and [`postgres`] implement them all. A store decides nothing: what becomes of a
 //! delivery is computed in [`crate::delivery`], and a store makes that durable in one transaction.
 
 #[cfg(test)]
 pub(crate) mod contract;
 mod inbound;
+pub mod postgres;
+mod rows;
 pub mod sqlite;
 
 pub use inbound::{ConversationKey, Conversations, Held, Leases, Saved, Waiting};
@@ -33,6 +35,12 @@ pub enum StoreError {
     /// The data directory cannot serve.
     #[error("{0}")]
     DataDirectory(String),
+    /// The database that the URL names cannot serve.
+    #[error("{0}")]
+    DatabaseUrl(String),
+    /// The database's server does not answer. It may do so again: nothing has to be started anew.
+    #[error("{0}")]
+    Away(String),
     /// The store was closed.
     #[error("the store is closed")]
     Closed,

@@ -82,6 +82,26 @@ pub(crate) async fn try_queue(outbox: &dyn Outbox, text: &str) -> Result<Deliver
     outbox.enqueue(new).await.map(|_| id)
 }
 
+/// One more delivery of this text, in a Slack channel.
+pub(crate) async fn queue_in(outbox: &dyn Outbox, channel: &str, text: &str) -> DeliveryId {
+    enqueue(outbox, &submission(channel, text)).await
+}
+
+/// What somebody hears who asks for the same as others: by a key of theirs, or by its content. `n` tells the askers apart.
+pub(crate) async fn submit_again(
+    outbox: &dyn Outbox,
+    text: &str,
+    by_key: bool,
+    n: u32,
+) -> Enqueued {
+    let new = submission("C0A", text);
+    let key = by_key.then(|| format!("key of {text}"));
+    let since = (!by_key).then(|| T0.before(Duration::from_secs(60)));
+    let submitter = format!("p{n}");
+    let new = NewDelivery { idempotency_key: key, same_since: since, submitter, ..new };
+    outbox.enqueue(new).await.unwrap()
+}
+
 /// Runs the suite; `open` gives an empty store each time.
 pub(crate) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F) {
     reads_back_what_it_stored(&open().await).await;

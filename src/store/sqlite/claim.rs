@@ -5,10 +5,10 @@ use std::time::Duration;
 use sqlx::{Row, SqliteConnection};
 
 use super::outbox::where_sql;
-use super::rows::{delivery, from_json};
 use crate::clock::Timestamp;
 use crate::model::{Delivery, DeliveryState, PlatformKind};
 use crate::platform::Pace;
+use crate::store::rows::{delivery, from_json, next_turn};
 use crate::store::{Claim, Claimant, StoreError};
 
 /// How soon a delivery that cannot be read is looked at again.
@@ -178,11 +178,4 @@ async fn take_turn(
     .execute(db)
     .await?;
     Ok(true)
-}
-
-/// GCRA: the new theoretical arrival time once a turn is taken `now`, and when the next turn may be.
-fn next_turn(pace: Pace, tat: i64, now: Timestamp) -> (i64, i64) {
-    let interval = i64::from(pace.interval_ms);
-    let tat = tat.max(now.0) + interval;
-    (tat, tat - interval * i64::from(pace.burst.saturating_sub(1)))
 }

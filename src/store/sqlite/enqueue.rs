@@ -3,9 +3,9 @@
 use sqlx::{Row, SqliteConnection};
 
 use super::outbox::by_id;
-use super::rows::to_json;
 use crate::clock::Timestamp;
 use crate::model::{Delivery, DeliveryId, DeliveryState};
+use crate::store::rows::to_json;
 use crate::store::{Enqueued, NewDelivery, StoreError};
 
 pub(super) async fn enqueue(

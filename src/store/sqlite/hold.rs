@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::{Row, SqliteConnection};
 
 use super::StoreError;
-use super::rows::from_json;
 use crate::clock::Timestamp;
+use crate::store::rows::from_json;
 use crate::store::{Held, Waiting};
 
 /// How soon a conversation with an event that cannot be read is looked at again.

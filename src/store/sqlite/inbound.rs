@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use sqlx::{Row, SqliteConnection};
 
 use super::hold::{hold, waiting};
-use super::rows::to_json;
 use super::{Sqlite, StoreError};
 use crate::clock::Timestamp;
 use crate::model::Event;
+use crate::store::rows::to_json;
 use crate::store::{ConversationKey, Conversations, Held, Recorded, Saved, Waiting};
 
 #[async_trait]

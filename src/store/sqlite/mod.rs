@@ -9,7 +9,6 @@ mod hold;
 mod inbound;
 mod leases;
 mod outbox;
-mod rows;
 mod writer;
 
 use std::path::Path;

@@ -4,24 +4,26 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use tokio::time::Instant;
 
 use super::claim::claim;
 use super::enqueue::{enqueue, requeue};
-use super::rows::{SELECT, delivery, to_json};
 use super::{Sqlite, StoreError};
 use crate::clock::Timestamp;
 use crate::model::{
     ClientName, Delivery, DeliveryId, DeliveryState, Placement, PlatformKind, Reason, Scope,
 };
+use crate::store::rows::{delivery, readable, to_json};
 use crate::store::{
     Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded,
 };
 
 /// Whoever asks more often gets the last answer: asking takes no token, and each try costs a disk flush.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// `deliveries` with the time its lane, or the whole bot, waits for.
+const SELECT: &str = "SELECT d.*, max(l.not_before, coalesce(c.not_before, 0)) AS not_before
+     FROM deliveries d JOIN lanes l USING (lane) LEFT JOIN credentials c USING (platform) ";
 /// The room that has to be there.
 const PROBE_BYTES: i64 = 64 * 1024;
 
@@ -245,16 +247,6 @@ pub(super) async fn probe(db: &mut SqliteConnection) -> Result<(), StoreError> {
     .await?;
     sqlx::query("DELETE FROM threads WHERE client = '' AND lane = ''").execute(db).await?;
     Ok(())
-}
-
-/// A delivery, unless its row is damaged: one such row must not hide the others.
-fn readable(row: &SqliteRow) -> Option<Delivery> {
-    delivery(row)
-        .inspect_err(|error| {
-            let id: &str = row.try_get("id").unwrap_or("of unknown ID");
-            tracing::warn!(delivery = id, %error, "left out of the list");
-        })
-        .ok()
 }
 
 pub(super) fn where_sql(condition: &str) -> sqlx::AssertSqlSafe<String> {

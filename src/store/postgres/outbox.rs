@@ -1,0 +1,362 @@
+//! The outbox on PostgreSQL.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, Row};
+use tokio::time::Instant;
+
+use super::claim::claim;
+use super::enqueue::{enqueue, requeue, sameness};
+use super::{Db, Postgres, StoreError, query, storable};
+use crate::clock::Timestamp;
+use crate::model::{ClientName, Delivery, DeliveryId, Placement, PlatformKind, Reason, Scope};
+use crate::store::rows::{delivery, readable, to_json};
+use crate::store::{
+    Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded,
+};
+
+/// Whoever asks more often gets the last answer: asking takes no token, and each try is a write.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How long the connections may take to end.
+const CLOSE: Duration = Duration::from_secs(3);
+
+/// When somebody last tried to write on purpose, and what went wrong.
+#[derive(Debug, Default)]
+pub(super) struct Probe {
+    at: Option<Instant>,
+    refused: Option<String>,
+}
+
+#[async_trait]
+impl Outbox for Postgres {
+    async fn enqueue(&self, new: NewDelivery) -> Result<Enqueued, StoreError> {
+        self.access(async {
+            // Two replicas may be asked for the same at once; the second one has to see what the first one stored.
+            let mut db = match sameness(&new) {
+                Some(number) => self.begin_alone(number).await?,
+                None => self.begin().await?,
+            };
+            let enqueued = enqueue(&mut db, &new).await?;
+            db.commit().await?;
+            Ok(enqueued)
+        })
+        .await
+    }
+
+    async fn claim(
+        &self,
+        who: &Claimant,
+        platform: PlatformKind,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<Claim>, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let claims = claim(&mut db, who, platform, now, most).await?;
+            db.commit().await?;
+            Ok(claims)
+        })
+        .await
+    }
+
+    async fn record(
+        &self,
+        epoch: i64,
+        delivery: &Delivery,
+        hold: Option<Hold>,
+        thread: Option<Placement>,
+    ) -> Result<Recorded, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let recorded = record(&mut db, epoch, delivery, hold, thread).await?;
+            db.commit().await?;
+            Ok(recorded)
+        })
+        .await
+    }
+
+    async fn next_due(
+        &self,
+        who: &Claimant,
+        platforms: &[PlatformKind],
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let platforms: Vec<&str> = platforms.iter().map(|kind| kind.as_str()).collect();
+        self.access(async {
+            let mut db = self.begin().await?;
+            let row = query(
+                "SELECT min(greatest(l.not_before, l.lease_until, coalesce(c.not_before, 0))) AS due
+                 FROM lanes l LEFT JOIN credentials c USING (platform)
+                 WHERE l.pending > 0 AND l.platform = ANY ($3)
+                 AND (NOT $1 OR EXISTS (
+                     SELECT 1 FROM deliveries d WHERE d.lane = l.lane
+                     AND d.state IN ('queued', 'sending') AND d.submitter = $2))",
+            )
+            .bind(who.own_only)
+            .bind(&who.process)
+            .bind(platforms)
+            .fetch_one(&mut *db)
+            .await?;
+            db.commit().await?;
+            Ok(row.try_get::<Option<i64>, _>("due")?.map(Timestamp))
+        })
+        .await
+    }
+
+    async fn backlog(&self) -> Result<BTreeMap<PlatformKind, Backlog>, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let rows = query(
+                "SELECT l.platform, count(*) FILTER (WHERE d.state = 'queued') AS queued,
+                     count(*) FILTER (WHERE d.state = 'sending') AS sending, min(d.created_at) AS oldest
+                 FROM lanes l JOIN deliveries d USING (lane)
+                 WHERE l.pending > 0 AND d.state IN ('queued', 'sending') GROUP BY l.platform",
+            )
+            .fetch_all(&mut *db)
+            .await?;
+            db.commit().await?;
+            let mut backlog = BTreeMap::new();
+            for row in rows {
+                let name: String = row.try_get("platform")?;
+                let platform = PlatformKind::ALL.into_iter().find(|kind| kind.as_str() == name);
+                let platform =
+                    platform.ok_or_else(|| StoreError::Corrupt(format!("platform {name}")))?;
+                let count = |count: i64| u64::try_from(count).unwrap_or_default();
+                let waiting = Backlog {
+                    queued: count(row.try_get("queued")?),
+                    sending: count(row.try_get("sending")?),
+                    oldest: row.try_get::<Option<i64>, _>("oldest")?.map(Timestamp),
+                };
+                backlog.insert(platform, waiting);
+            }
+            Ok(backlog)
+        })
+        .await
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let found = by_id(&mut db, id).await?;
+            db.commit().await?;
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn latest(
+        &self,
+        client: &ClientName,
+        id: DeliveryId,
+    ) -> Result<Option<Delivery>, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let found = query(selected(
+                "",
+                "WHERE d.client = $1 AND (d.id = $2 OR (d.edits = $2 AND d.state = 'delivered'))
+                 ORDER BY d.seq DESC LIMIT 1",
+            ))
+            .bind(client.as_str())
+            .bind(id.to_string())
+            .fetch_optional(&mut *db)
+            .await?;
+            db.commit().await?;
+            found.as_ref().map(delivery).transpose()
+        })
+        .await
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Delivery>, StoreError> {
+        let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
+        self.access(async {
+            let mut db = self.begin().await?;
+            let condition =
+                "WHERE cardinality($1::text[]) = 0 OR d.state = ANY ($1) ORDER BY d.seq DESC LIMIT $2";
+            let rows = query(selected("", condition))
+                .bind(states)
+                .bind(i64::from(filter.most))
+                .fetch_all(&mut *db)
+                .await?;
+            db.commit().await?;
+            Ok(rows.iter().filter_map(readable).collect())
+        })
+        .await
+    }
+
+    async fn retry(
+        &self,
+        id: DeliveryId,
+        now: Timestamp,
+        deadline: Timestamp,
+    ) -> Result<Option<Delivery>, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            requeue(&mut db, id, now, deadline, None).await?;
+            let delivery = by_id(&mut db, id).await?;
+            db.commit().await?;
+            Ok(delivery)
+        })
+        .await
+    }
+
+    async fn end(
+        &self,
+        id: DeliveryId,
+        reason: Reason,
+        hint: &str,
+        now: Timestamp,
+    ) -> Result<Option<Delivery>, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            lock_lane(&mut db, id).await?;
+            let Some(mut delivery) = by_id(&mut db, id).await? else { return Ok(None) };
+            let pending = i64::from(!delivery.state.is_final());
+            delivery.call_off(reason, hint.to_owned(), now);
+            query("UPDATE lanes SET pending = pending + $2 WHERE lane = $1")
+                .bind(delivery.channel.to_string())
+                .bind(i64::from(!delivery.state.is_final()) - pending)
+                .execute(&mut *db)
+                .await?;
+            save(&mut db, &delivery).await?;
+            db.commit().await?;
+            Ok(Some(delivery))
+        })
+        .await
+    }
+
+    async fn check_writable(&self) -> Result<(), StoreError> {
+        {
+            let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            if probe.at.is_some_and(|at| now.duration_since(at) < PROBE_EVERY) {
+                return probe.refused.clone().map_or(Ok(()), |error| Err(StoreError::Away(error)));
+            }
+            probe.at = Some(now);
+        }
+        let tried = self
+            .access(async {
+                let mut db = self.begin().await?;
+                query("INSERT INTO threads (client, lane, thread_key, placement) VALUES ('', '', '', '')")
+                    .execute(&mut *db)
+                    .await?;
+                Ok(db.rollback().await?)
+            })
+            .await;
+        let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        probe.refused = tried.as_ref().err().map(ToString::to_string);
+        tried
+    }
+
+    async fn close(&self) {
+        // Waits for what is under way, but not for a server that is away.
+        let _ = tokio::time::timeout(CLOSE, self.pool.close()).await;
+    }
+}
+
+/// `deliveries` with the time its lane, or the whole bot, waits for, and more columns.
+pub(super) fn selected(more: &str, condition: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!(
+        "SELECT d.*, greatest(l.not_before, coalesce(c.not_before, 0)) AS not_before{more}
+         FROM deliveries d JOIN lanes l USING (lane) LEFT JOIN credentials c USING (platform) {condition}"
+    ))
+}
+
+pub(super) async fn by_id(db: Db<'_>, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+    let found =
+        query(selected("", "WHERE d.id = $1")).bind(id.to_string()).fetch_optional(db).await?;
+    found.as_ref().map(delivery).transpose()
+}
+
+/// Locks the lane of a delivery, so that nobody claims, records or ends it meanwhile.
+pub(super) async fn lock_lane(db: Db<'_>, id: DeliveryId) -> Result<(), StoreError> {
+    query(
+        "SELECT 1 FROM lanes WHERE lane = (SELECT lane FROM deliveries WHERE id = $1) FOR NO KEY UPDATE",
+    )
+    .bind(id.to_string())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn record(
+    db: Db<'_>,
+    epoch: i64,
+    delivery: &Delivery,
+    hold: Option<Hold>,
+    thread: Option<Placement>,
+) -> Result<Recorded, StoreError> {
+    let lane = delivery.channel.to_string();
+    let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
+    // As long as the epoch is this claim's, nobody else changes whether its delivery is pending: what the statement sees
+    // of it is true although it may have waited for the lane.
+    let released = query(
+        "UPDATE lanes l SET lease_until = 0, owner = NULL, not_before = greatest(l.not_before, $3),
+             pending = l.pending + $5 - (
+                 SELECT count(*) FROM deliveries WHERE id = $4 AND state IN ('queued', 'sending'))
+         WHERE lane = $1 AND epoch = $2",
+    )
+    .bind(&lane)
+    .bind(epoch)
+    .bind(held)
+    .bind(delivery.id.to_string())
+    .bind(i64::from(!delivery.state.is_final()))
+    .execute(&mut *db)
+    .await?;
+    if released.rows_affected() == 0 {
+        return Ok(Recorded::Fenced);
+    }
+    if let Some(hold) = hold.filter(|hold| hold.scope == Scope::Credential) {
+        query(
+            "INSERT INTO credentials AS c (platform, not_before) VALUES ($1, $2)
+             ON CONFLICT (platform) DO UPDATE SET not_before = greatest(c.not_before, $2)",
+        )
+        .bind(delivery.channel.platform().as_str())
+        .bind(hold.until.0)
+        .execute(&mut *db)
+        .await?;
+    }
+    if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
+        query(
+            "INSERT INTO threads (client, lane, thread_key, placement) VALUES ($1, $2, $3, $4)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(delivery.client.as_str())
+        .bind(&lane)
+        .bind(storable(key))
+        .bind(to_json(&thread)?)
+        .execute(&mut *db)
+        .await?;
+    }
+    save(db, delivery).await?;
+    Ok(Recorded::Done)
+}
+
+/// Writes what can change of a delivery. Its lane is locked, and its count kept by the caller.
+async fn save(db: Db<'_>, delivery: &Delivery) -> Result<(), StoreError> {
+    query(
+        "UPDATE deliveries SET placement = $2, cursor = $3, state = $4, attempts = $5, doubtful_since = $6,
+             resent = $7, messages = $8, permalink = $9, reason = $10, hint = $11, warnings = $12,
+             deadline = least(deadline, $13), finished_at = $14
+         WHERE id = $1",
+    )
+    .bind(delivery.id.to_string())
+    .bind(to_json(&delivery.placement)?)
+    .bind(i64::try_from(delivery.cursor).unwrap_or(i64::MAX))
+    .bind(delivery.state.as_str())
+    .bind(i64::from(delivery.attempts))
+    .bind(delivery.doubtful_since.map(|at| at.0))
+    .bind(delivery.resent)
+    .bind(to_json(&delivery.messages)?)
+    .bind(delivery.permalink.as_deref().map(storable))
+    .bind(delivery.reason.map(Reason::as_str))
+    // A platform's words, which may hold anything.
+    .bind(delivery.hint.as_deref().map(storable))
+    .bind(to_json(&delivery.warnings)?)
+    .bind(delivery.deadline.0)
+    .bind(delivery.finished_at.map(|at| at.0))
+    .execute(db)
+    .await?;
+    Ok(())
+}
