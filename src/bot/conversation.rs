@@ -49,6 +49,9 @@ pub(super) struct Again {
     pub key: String,
     /// What was said.
     pub inputs: Vec<Input>,
+    /// From then on nobody can ask it again, and it is forgotten.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
 }
 
 /// Something somebody said to the agent.

@@ -14,10 +14,10 @@ use crate::store::{
     Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded, StoreError,
 };
 
-const SLACK: PlatformKind = PlatformKind::Slack;
+pub(super) const SLACK: PlatformKind = PlatformKind::Slack;
 const FAST: Pace = Pace { interval_ms: 0, burst: 1 };
 
-fn claimant(process: &str) -> Claimant {
+pub(super) fn claimant(process: &str) -> Claimant {
     Claimant {
         process: process.to_owned(),
         own_only: false,
@@ -26,7 +26,7 @@ fn claimant(process: &str) -> Claimant {
     }
 }
 
-fn submission(channel: &str, text: &str) -> NewDelivery {
+pub(super) fn submission(channel: &str, text: &str) -> NewDelivery {
     let part = Part::Text(TextPart { body: text.to_owned(), plain: text.to_owned() });
     let step = Step { nonce: text.to_owned(), action: Action::Send { part } };
     let channel = ChannelId::new(PlatformKind::Slack, channel).unwrap();
@@ -47,27 +47,36 @@ fn submission(channel: &str, text: &str) -> NewDelivery {
     }
 }
 
-async fn enqueue(outbox: &dyn Outbox, new: &NewDelivery) -> DeliveryId {
+pub(super) async fn enqueue(outbox: &dyn Outbox, new: &NewDelivery) -> DeliveryId {
     assert_eq!(outbox.enqueue(new.clone()).await.unwrap(), Enqueued::New);
     new.delivery.id
 }
 
-async fn claim(outbox: &dyn Outbox, at: Timestamp) -> Vec<Claim> {
+pub(super) async fn claim(outbox: &dyn Outbox, at: Timestamp) -> Vec<Claim> {
     outbox.claim(&claimant("p1"), SLACK, at, 10).await.unwrap()
 }
 
-async fn claim_one(outbox: &dyn Outbox, at: Timestamp) -> Claim {
+pub(super) async fn claim_one(outbox: &dyn Outbox, at: Timestamp) -> Claim {
     let mut claims = claim(outbox, at).await;
     assert_eq!(claims.len(), 1);
     claims.remove(0)
 }
 
-async fn finish(outbox: &dyn Outbox, claim: Claim, state: DeliveryState) {
+pub(super) async fn finish(outbox: &dyn Outbox, claim: Claim, state: DeliveryState) {
     let mut delivery = claim.delivery;
     delivery.state = state;
     delivery.finished_at = Some(T0);
     let recorded = outbox.record(claim.epoch, &delivery, None, None).await.unwrap();
     assert_eq!(recorded, Recorded::Done);
+}
+
+/// Likewise; from now on its word stands for this thread.
+pub(super) async fn finish_in(outbox: &dyn Outbox, claim: Claim, thread: &str) {
+    let thread = Placement { thread: Some(thread.to_owned()), ..Placement::default() };
+    let mut delivery = claim.delivery;
+    delivery.state = DeliveryState::Delivered;
+    delivery.finished_at = Some(T0);
+    outbox.record(claim.epoch, &delivery, None, Some(thread)).await.unwrap();
 }
 
 /// One queued delivery.
@@ -116,6 +125,8 @@ pub(crate) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F
     an_operator_retries_and_ends(&open().await).await;
     finds_the_newest_edit(&open().await).await;
     tells_what_waits(&open().await).await;
+    super::listing::suite(&open).await;
+    super::retention::suite(&open).await;
 }
 
 async fn tells_what_waits(outbox: &dyn Outbox) {
@@ -139,7 +150,7 @@ async fn reads_back_what_it_stored(outbox: &dyn Outbox) {
     let read = outbox.delivery(new.delivery.id).await.unwrap().unwrap();
     assert_eq!(read, new.delivery);
     assert_eq!(outbox.delivery(DeliveryId::new(T0)).await.unwrap(), None);
-    let only = |state| Filter { states: vec![state], most: 10 };
+    let only = |state| Filter { states: vec![state], most: 10, ..Filter::default() };
     assert_eq!(outbox.list(&only(DeliveryState::Queued)).await.unwrap(), [read]);
     assert!(outbox.list(&only(DeliveryState::Failed)).await.unwrap().is_empty());
     outbox.check_writable().await.unwrap();
