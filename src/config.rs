@@ -365,6 +365,26 @@ mod tests {
         assert_eq!(config.slack.bot_token.unwrap().expose_secret(), "xoxb-from-file");
     }
 
+    #[test]
+    fn how_long_messages_are_kept_has_its_units_and_its_limits() {
+        let config =
+            load("delivery: {keep_rows_days: 7}", &[("HERALD_KEEP_PAYLOAD", "2d")]).unwrap();
+        let day = Duration::from_secs(24 * 3600);
+        assert_eq!(config.delivery.keep(), Keep { payload: 2 * day, rows: 7 * day });
+        assert_eq!(Delivery::default().keep(), Keep { payload: day, rows: 30 * day });
+        for (name, value, words) in [
+            ("HERALD_KEEP_PAYLOAD", "24", "write 24h or 2d"),
+            ("HERALD_KEEP_PAYLOAD", "90m", "whole hours"),
+            ("HERALD_KEEP_ROWS", "36h", "whole days: write 30d"),
+            ("HERALD_KEEP_PAYLOAD", "0h", "an hour at least"),
+            ("HERALD_KEEP_ROWS", "0d", "less than the 24 h of HERALD_KEEP_PAYLOAD"),
+            ("HERALD_KEEP_PAYLOAD", "31d", "30 d are less than the 744 h"),
+        ] {
+            let error = load("", &[(name, value)]).unwrap_err().to_string();
+            assert!(error.starts_with("HERALD_KEEP") && error.contains(words), "{error}");
+        }
+    }
+
     /// What README shows has to work.
     #[test]
     fn the_example_of_the_readme_is_valid() {

@@ -163,3 +163,177 @@ async fn is_last(count: u64, stop: &CancellationToken) -> bool {
     tokio::time::sleep(BREATH).await;
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+    use crate::model::{DeliveryId, Reason};
+    use crate::store::contract;
+    use crate::store::sqlite::Sqlite;
+
+    const T0: Timestamp = Timestamp(1_800_000_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const KEEP: Keep = Keep { payload: DAY, rows: Duration::from_secs(30 * 24 * 3600) };
+
+    fn retention(store: &Arc<Sqlite>, clock: &ManualClock, metrics: &Metrics) -> Retention {
+        let inbound = Inbound { store: Arc::<Sqlite>::clone(store), remember: 7 * DAY };
+        let clock = Arc::new(clock.clone());
+        Retention::new(Arc::<Sqlite>::clone(store), Some(inbound), KEEP, clock, metrics.clone())
+    }
+
+    async fn ended(store: &Sqlite, at: Timestamp) -> DeliveryId {
+        let id = contract::outbox::try_queue(store, "psst").await.unwrap();
+        store.end(id, Reason::Discarded, "discarded", at).await.unwrap();
+        id
+    }
+
+    /// What is left of it: everything, no text, nothing.
+    async fn left(store: &Sqlite, id: DeliveryId) -> &'static str {
+        match store.delivery(id).await.unwrap() {
+            Some(delivery) if !delivery.steps.is_empty() => "all",
+            Some(_) => "its end",
+            None => "nothing",
+        }
+    }
+
+    #[tokio::test]
+    async fn each_has_its_time_to_the_millisecond() {
+        let store = Arc::new(Sqlite::in_memory().await.unwrap());
+        let (clock, metrics) = (ManualClock::at(T0), Metrics::default());
+        let retention = retention(&store, &clock, &metrics);
+        let id = ended(&store, T0).await;
+        let waits = contract::outbox::try_queue(&*store, "waits").await.unwrap();
+        let millisecond = Duration::from_millis(1);
+        for (after, expected) in [
+            (Duration::ZERO, "all"),
+            (DAY - millisecond, "all"),
+            (millisecond, "its end"),
+            (29 * DAY - millisecond, "its end"),
+            (millisecond, "nothing"),
+            (1000 * DAY, "nothing"),
+        ] {
+            clock.advance(after);
+            retention.round(&CancellationToken::new()).await.unwrap();
+            assert_eq!(left(&store, id).await, expected, "at {:?}", clock.now().since(T0));
+            assert_eq!(left(&store, waits).await, "all");
+        }
+        let text = metrics.encode();
+        for line in [
+            "herald_retention_expunged_total 1",
+            "herald_retention_removed_total{what=\"deliveries\"} 1",
+            "herald_retention_removed_total{what=\"events\"} 0",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_have_their_time_in_one_round_and_a_stop_cuts_it_short() {
+        let store = Arc::new(Sqlite::in_memory().await.unwrap());
+        let (clock, metrics) = (ManualClock::at(T0), Metrics::default());
+        let many = u64::from(AT_ONCE) * 2 + 1;
+        for _ in 0..many {
+            ended(&store, T0).await;
+        }
+        clock.advance(KEEP.rows);
+        let stopped = CancellationToken::new();
+        stopped.cancel();
+        let round = retention(&store, &clock, &metrics).round(&stopped).await.unwrap();
+        assert_eq!((round.expunged, round.removed), (u64::from(AT_ONCE), u64::from(AT_ONCE)));
+        // Two at once harm nobody: each row is taken away once.
+        let (one, two) = (retention(&store, &clock, &metrics), retention(&store, &clock, &metrics));
+        let going = CancellationToken::new();
+        let (one, two) = tokio::join!(one.round(&going), two.round(&going));
+        let (one, two) = (one.unwrap(), two.unwrap());
+        assert_eq!(round.expunged + one.expunged + two.expunged, many);
+        assert_eq!(round.removed + one.removed + two.removed, many);
+        let removed = format!("herald_retention_removed_total{{what=\"deliveries\"}} {many}");
+        assert!(metrics.encode().contains(&removed));
+    }
+
+    #[tokio::test]
+    async fn what_came_in_has_its_time_only_where_the_bot_is() {
+        let store = Arc::new(Sqlite::in_memory().await.unwrap());
+        let (clock, metrics) = (ManualClock::at(T0), Metrics::default());
+        let (conversation, event) = ("slack:C0A/1".to_owned(), contract::inbound::event("1", T0));
+        store.take(&conversation, &event).await.unwrap();
+        let held = store.hold("p1", T0, HOUR, 1).await.unwrap().remove(0);
+        let handled = held.events.iter().map(|waiting| waiting.seq).collect();
+        let saved = crate::store::Saved { handled, release: true, ..Default::default() };
+        store.save(&held, &saved, T0, HOUR).await.unwrap();
+        clock.advance(8 * DAY);
+        let with_bot = retention(&store, &clock, &metrics);
+        let without = Retention { inbound: None, ..retention(&store, &clock, &metrics) };
+        without.round(&CancellationToken::new()).await.unwrap();
+        assert!(store.knows(&conversation).await.unwrap());
+        let round = with_bot.round(&CancellationToken::new()).await.unwrap();
+        assert_eq!(round.forgotten, Forgotten { events: 1, conversations: 1, buttons: 0 });
+        assert!(!store.knows(&conversation).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_looks_soon_then_every_hour_and_ends_when_it_is_told_to() {
+        let store = Arc::new(Sqlite::in_memory().await.unwrap());
+        let (clock, metrics) = (ManualClock::at(T0), Metrics::default());
+        let id = ended(&store, T0).await;
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(retention(&store, &clock, &metrics).run(stop.clone()));
+        // Time jumps whenever everybody waits, for the store too: it is not said in which hour a round falls.
+        let becomes = async |what: &str| {
+            for _ in 0..20 {
+                tokio::time::sleep(EVERY).await;
+                if left(&store, id).await == what {
+                    return true;
+                }
+            }
+            false
+        };
+        tokio::time::sleep(2 * FIRST).await;
+        assert_eq!(left(&store, id).await, "all");
+        clock.advance(DAY);
+        assert!(becomes("its end").await);
+        clock.advance(KEEP.rows);
+        assert!(becomes("nothing").await);
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// However the rounds fall, nothing leaves before its time, and all of it in the first round after that.
+        #[test]
+        fn nothing_leaves_too_early_or_too_late(
+            ends in proptest::collection::vec(0_u32..60, 1..12),
+            rounds in proptest::collection::vec(0_u32..40, 1..12),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let store = Arc::new(Sqlite::in_memory().await.unwrap());
+                let (clock, metrics) = (ManualClock::at(T0), Metrics::default());
+                let retention = retention(&store, &clock, &metrics);
+                let mut deliveries = Vec::new();
+                for end in ends {
+                    let end = T0.after(12 * HOUR * end);
+                    deliveries.push((end, ended(&store, end).await));
+                }
+                for pause in rounds {
+                    clock.advance(12 * HOUR * pause);
+                    retention.round(&CancellationToken::new()).await.unwrap();
+                    for (end, id) in &deliveries {
+                        let expected = match clock.now().0 - end.0 {
+                            age if age >= crate::clock::millis(KEEP.rows) => "nothing",
+                            age if age >= crate::clock::millis(KEEP.payload) => "its end",
+                            _ => "all",
+                        };
+                        assert_eq!(left(&store, *id).await, expected);
+                    }
+                }
+            });
+        }
+    }
+}

@@ -88,8 +88,7 @@ impl Session {
             // Nothing can be read of it, and nothing waits: it begins anew whenever somebody writes.
             (None, None) => Conversation::new(agents::DEFAULT, &held.conversation, None, now),
         };
-        let mut talk = talk;
-        talk.again = talk.again.filter(|again| again.until.is_none_or(|until| now < until));
+        let talk = talk.at(now);
         let waiting: VecDeque<_> = held.events.iter().cloned().collect();
         Self {
             inner,
@@ -449,7 +448,7 @@ impl Session {
     async fn let_go(&mut self, due: Option<Timestamp>) -> Result<(), LetGo> {
         // A turn in progress has to be looked at again by somebody, and what can be asked again is to be forgotten.
         let due = due.filter(|_| self.talk.turn.is_some() || !self.talk.waiting.is_empty());
-        let due = due.or_else(|| self.talk.again.as_ref().and_then(|again| again.until));
+        let due = due.or_else(|| self.talk.forgets_at());
         self.save(true, due).await
     }
 

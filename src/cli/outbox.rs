@@ -79,10 +79,21 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct Chosen {
     /// Their IDs
-    #[arg(required_unless_present_any = Which::NAMES, conflicts_with_all = Which::NAMES)]
+    #[arg(conflicts_with_all = Which::NAMES)]
     ids: Vec<DeliveryId>,
     #[command(flatten)]
     which: Which,
+}
+
+impl Chosen {
+    /// The filter that stands for them where there are no IDs. Everything is meant by nobody.
+    fn filter(&self, config: &Config, now: Timestamp) -> anyhow::Result<Filter> {
+        if self.ids.is_empty() && self.which.is_empty() {
+            let error = "name deliveries by their IDs, or choose them with --state, --channel, --older-than, --newer-than";
+            return Err(ConfigError::setting("IDS", error).into());
+        }
+        self.which.filter(config, now)
+    }
 }
 
 /// How many, and whether at all.
@@ -113,17 +124,17 @@ pub(super) async fn run(command: Command, config: &Config) -> anyhow::Result<Exi
             list(&*outbox, &filter, most, output, now).await?
         }
         Command::Show { chosen, most } => {
-            let filter = Filter { most, ..chosen.which.filter(config, now)? };
+            let filter = Filter { most, ..chosen.filter(config, now)? };
             show(&*outbox, &chosen.ids, &filter).await?
         }
         Command::Retry { chosen, how } => {
             let deadline = now.after(config.delivery.deadline());
-            let filter = chosen.which.filter(config, now)?;
+            let filter = chosen.filter(config, now)?;
             let steering = Steering { outbox: &*outbox, act: Act::Retry { deadline }, now, how };
             steering.run(&chosen.ids, filter).await?
         }
         Command::Discard { chosen, how } => {
-            let filter = chosen.which.filter(config, now)?;
+            let filter = chosen.filter(config, now)?;
             let steering = Steering { outbox: &*outbox, act: Act::Discard, now, how };
             steering.run(&chosen.ids, filter).await?
         }

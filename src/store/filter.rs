@@ -69,12 +69,12 @@ impl Filter {
     }
 
     /// The statement that finds the numbers (`deliveries.seq`) of the newest deliveries that are meant, and perhaps more
-    /// than `most` of them. `also` is the condition for all but the state, on a delivery `d`; `most` is how the engine
-    /// writes the limit.
+    /// than `most` of them. `ended` is where the engine finds what has come to its end, by the index `deliveries_ended`;
+    /// `also` is the condition for all but the state, on a delivery `d`; `most` is how the engine writes the limit.
     ///
     /// A delivery's row is large, and there may be a million of them: each state is looked through on its own, by an index
     /// that holds all that is asked for. What is pending is found by its lanes, as everywhere.
-    pub(super) fn numbers(&self, also: &str, most: &str) -> String {
+    pub(super) fn numbers(&self, ended: &str, also: &str, most: &str) -> String {
         let all = self.states.is_empty();
         if all && self.places.is_empty() && self.since.is_none() && self.until.is_none() {
             return format!(
@@ -82,8 +82,12 @@ impl Filter {
             );
         }
         let wanted = |state: &&DeliveryState| all || self.states.contains(state);
+        // Each index in its own words, and then the state.
         let ended = ENDED.iter().filter(wanted).map(|state| {
-            format!("SELECT d.seq FROM deliveries d WHERE d.state = '{}'", state.as_str())
+            format!(
+                "SELECT d.seq FROM {ended} WHERE d.state IN ('delivered', 'failed', 'unknown') AND d.state = '{}'",
+                state.as_str()
+            )
         });
         let pending: Vec<String> =
             PENDING.iter().filter(wanted).map(|state| format!("'{}'", state.as_str())).collect();

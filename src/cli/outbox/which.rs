@@ -31,6 +31,14 @@ impl Which {
     /// What the filters are called.
     pub(super) const NAMES: [&str; 4] = ["state", "channel", "older_than", "newer_than"];
 
+    /// Whether nothing is asked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.is_empty()
+            && self.channel.is_empty()
+            && self.older_than.is_none()
+            && self.newer_than.is_none()
+    }
+
     /// The filter, at `now`.
     pub(super) fn filter(&self, config: &Config, now: Timestamp) -> anyhow::Result<Filter> {
         let places = self.channel.iter().map(|name| place(name, config));

@@ -172,7 +172,7 @@ impl Outbox for Postgres {
     async fn list(&self, filter: &Filter) -> Result<Vec<Delivery>, StoreError> {
         let condition = format!(
             "WHERE d.seq IN ({}) ORDER BY d.seq DESC LIMIT $5",
-            filter.numbers(MEANT, "$5")
+            filter.numbers("deliveries d", MEANT, "$5")
         );
         let (since, until) = filter.accepted();
         self.access(async {
@@ -241,7 +241,8 @@ impl Outbox for Postgres {
             let rows = query(
                 "SELECT split_part(lane, ':', 1) AS platform, count(*) FILTER (WHERE state = 'failed') AS failed,
                      count(*) FILTER (WHERE state = 'unknown') AS unknown
-                 FROM deliveries WHERE state IN ('failed', 'unknown') AND created_at > $1
+                 FROM deliveries WHERE state IN ('delivered', 'failed', 'unknown') AND state IN ('failed', 'unknown')
+                 AND created_at > $1
                  AND (state = 'unknown' OR reason IS DISTINCT FROM $2) GROUP BY 1",
             )
             .bind(since.0)
