@@ -450,6 +450,9 @@ async fn guarded<T>(request: impl Future<Output = Result<T, Failure>>) -> Result
 fn log(settled: &Settled) {
     let delivery = &settled.delivery;
     let (id, channel) = (&delivery.id, &delivery.channel);
+    if let Some(doubt) = settled.doubt {
+        tracing::warn!(delivery = %id, %channel, settled = doubt.as_str(), "an answer was lost");
+    }
     match (delivery.state.is_final(), delivery.reason) {
         (true, Some(reason)) => {
             let hint = delivery.hint.as_deref();
