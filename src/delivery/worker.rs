@@ -450,6 +450,20 @@ async fn guarded<T>(request: impl Future<Output = Result<T, Failure>>) -> Result
 fn log(settled: &Settled) {
     let delivery = &settled.delivery;
     let (id, channel) = (&delivery.id, &delivery.channel);
+    if let Some(doubt) = settled.doubt {
+        tracing::warn!(delivery = %id, %channel, settled = doubt.as_str(), "an answer was lost");
+    }
+    let platform = delivery.channel.platform();
+    match &settled.verdict {
+        Some(Verdict::Refused { pause, .. }) => {
+            tracing::error!(%platform, hint = pause.hint, "the secret was refused; all messages wait until it changes");
+        }
+        Some(Verdict::Fails { pause, .. }) => {
+            tracing::debug!(%platform, reason = %pause.reason, "the platform failed");
+        }
+        Some(Verdict::Works) => tracing::info!(%platform, "the platform answers again"),
+        None => {}
+    }
     match (delivery.state.is_final(), delivery.reason) {
         (true, Some(reason)) => {
             let hint = delivery.hint.as_deref();
