@@ -73,6 +73,8 @@ pub struct Delivery {
     /// For how many days after its end it is known what became of a message: `get_delivery`, `update_message` and the same
     /// `idempotency_key` find it. Default: 30.
     pub keep_rows_days: u32,
+    /// How often a bot whose platform failed five times in a row tries one request, in milliseconds. Default: 30000.
+    pub probe_ms: u64,
 }
 
 impl Default for Delivery {
@@ -83,6 +85,7 @@ impl Default for Delivery {
             backoff_ms: 1000,
             keep_payload_hours: 24,
             keep_rows_days: 30,
+            probe_ms: 30_000,
         }
     }
 }
@@ -125,6 +128,12 @@ impl Delivery {
             return Err(ConfigError::setting(KEEP_ROWS, error));
         }
         Ok(())
+    }
+
+    /// How often a bot whose platform fails tries one request.
+    #[must_use]
+    pub const fn probe(&self) -> Duration {
+        Duration::from_millis(self.probe_ms)
     }
 }
 

@@ -138,7 +138,7 @@ async fn many_are_retried_and_discarded_at_once() {
         assert_eq!(stdout(&retried), format!("{b} queued\n{a} queued\n"));
         assert_eq!(stderr(&retried), "2 were retried\n");
         assert_eq!(desk.list(&["--state", "queued"]).await, [b.clone(), a.clone()]);
-        assert_eq!(desk.list(&["--state", "failed"]).await, [c.clone()]);
+        assert_eq!(desk.list(&["--state", "failed"]).await, std::slice::from_ref(&c));
 
         let newest = ["outbox", "discard", "--state", "queued", "--most", "1", "-o", "json"];
         let one = desk.run(&newest).await;
