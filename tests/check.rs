@@ -223,12 +223,13 @@ const CASES: &[Case] = &[
 ];
 
 /// What all is asked where all is well.
-const ROWS: [&str; 13] = [
+const ROWS: [&str; 14] = [
     "store",
     "clock",
     "settings",
     "Slack token",
     "Slack scopes",
+    "Slack history",
     "Slack listener",
     "slack:C0GENERAL",
     "slack:C0ALERTS",
@@ -377,6 +378,9 @@ async fn a_slack_app_with_a_slash_command_and_no_more_is_no_fault() {
     assert_eq!(output.status.code(), Some(0), "{rows:#?}");
     let row = rows.iter().find(|row| row["what"] == "Slack scopes").unwrap();
     assert!(text(row, "fix").starts_with("add app_mentions:read, channels:history"), "{row}");
+    let row = rows.iter().find(|row| row["what"] == "Slack history").unwrap();
+    assert!(text(row, "detail").starts_with("a lost answer is not looked up"), "{row}");
+    assert!(row.get("fix").is_none(), "a note, no warning: {row}");
 }
 
 /// An agent on the same node has the same clock.
