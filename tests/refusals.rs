@@ -250,9 +250,7 @@ async fn a_platform_that_cannot_be_reached_is_tried_again_until_it_can() {
     let workspace = Workspace::open().await;
     let port = crate::world::free_port();
     let url = format!("http://127.0.0.1:{port}/sandbox/slack/api");
-    let mut config = workspace.config(&[("SLACK_API_URL", &url)]);
-    // So that it is not found dead, and left alone for half a minute, before it comes up.
-    config.delivery.backoff_ms = 500;
+    let config = workspace.config(&[("SLACK_API_URL", &url)]);
     let herald =
         Server::with(Options { data_dir: None, wait: Duration::from_secs(15), config }).await;
     let client = herald.client.clone();

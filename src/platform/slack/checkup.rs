@@ -16,11 +16,10 @@ const TO_KNOW: [&str; 2] = ["channels:read", "groups:read"];
 const FOR_FILES: [&str; 2] = ["files:read", "files:write"];
 
 /// With these it can be looked up whether a message arrived, where Slack's answer was lost.
-const TO_RECALL: [(&str, &str); 4] = [
+const TO_RECALL: [(&str, &str); 3] = [
     ("channels:history", "public channels"),
     ("groups:history", "private channels"),
     ("im:history", "direct messages"),
-    ("mpim:history", "group messages"),
 ];
 
 /// Tokens that are none of a bot, by how they begin: <https://docs.slack.dev/authentication/tokens>.
@@ -164,12 +163,12 @@ mod tests {
         let all = TO_RECALL.map(|(scope, _)| scope);
         assert_eq!(
             told(&all),
-            "a lost answer is looked up: public channels, private channels, direct messages, group messages"
+            "a lost answer is looked up: public channels, private channels, direct messages"
         );
         assert_eq!(
-            told(&["chat:write", "channels:history", "groups:history", "im:history"]),
-            "a lost answer is looked up: public channels, private channels, direct messages; \
-             else HERALD_ON_UNKNOWN decides: group messages (mpim:history)"
+            told(&["chat:write", "channels:history"]),
+            "a lost answer is looked up: public channels; else HERALD_ON_UNKNOWN decides: \
+             private channels (groups:history), direct messages (im:history)"
         );
         let none = told(&["chat:write"]);
         assert!(
