@@ -1,0 +1,427 @@
+//! What people see while everything between Herald and the platforms goes wrong.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+
+use crate::lanes::{LANES, env, judge};
+use crate::proxy::{Break, End, Heard, Proxy, Record, Treatment, lane_of, note};
+use crate::world::{Options, Server, Workspace, message, until};
+
+/// What is done about a send whose outcome nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnUnknown {
+    Resend,
+    Hold,
+}
+
+use OnUnknown::{Hold, Resend};
+
+/// A channel after everything came to its end.
+#[derive(Debug)]
+struct Lane {
+    channel: &'static str,
+    accepted: Vec<String>,
+    /// What the sender hears of each.
+    told: Vec<String>,
+    /// What people see.
+    seen: Vec<String>,
+    /// What went through the proxy.
+    heard: Vec<Heard>,
+    /// Connections broke before anything was read from them.
+    slammed: bool,
+}
+
+impl Lane {
+    fn is(&self, platform: &str) -> bool {
+        self.channel.starts_with(platform)
+    }
+
+    fn times_seen(&self, note: &str) -> usize {
+        self.seen.iter().filter(|text| *text == note).count()
+    }
+
+    /// The promises that were broken here.
+    fn broken(&self, on_unknown: OnUnknown) -> Vec<String> {
+        let judgement = judge(&self.accepted, &self.seen);
+        let mut broken = Vec::new();
+        let mut unless = |kept: bool, what: String| {
+            if !kept {
+                broken.push(format!("{}: {what}", self.channel));
+            }
+        };
+        unless(judgement.out_of_order.is_empty(), format!("disordered: {:?}", self.seen));
+        unless(judgement.strange.is_empty(), format!("strange: {:?}", judgement.strange));
+        for (note, told) in self.accepted.iter().zip(&self.told) {
+            let tries: Vec<&Treatment> = self
+                .heard
+                .iter()
+                .filter(|heard| heard.note.as_ref() == Some(note))
+                .map(|heard| &heard.done)
+                .collect();
+            let doubts =
+                tries.iter().filter(|it| it.is_ambiguous()).count() + usize::from(self.slammed);
+            let perhaps = tries.iter().filter(|it| it.is_ambiguous() || it.answers()).count();
+            let seen = self.times_seen(note);
+            let story = format!("{note} {told}, seen {seen} times: {tries:?}");
+            match told.as_str() {
+                "delivered" => unless(seen > 0, format!("lost: {story}")),
+                "unknown" => {
+                    unless(doubts > 0, format!("no reason to doubt: {story}"));
+                    unless(!self.is("discord"), format!("not recognised: {story}"));
+                    let given_up = on_unknown == Hold || doubts > 1;
+                    unless(given_up, format!("not repeated: {story}"));
+                }
+                _ => unless(false, format!("not brought to its end: {story}")),
+            }
+            if self.is("discord") {
+                unless(seen <= 1, format!("twice: {story}"));
+            } else if on_unknown == Hold {
+                unless(seen <= 1, format!("twice: {story}"));
+                let doubtful = tries.iter().position(|it| it.is_ambiguous());
+                let resent = doubtful.is_some_and(|at| at + 1 < tries.len());
+                unless(!resent, format!("resent: {story}"));
+            } else {
+                unless(perhaps <= 2, format!("repeated more than once: {story}"));
+                unless(seen <= 1 + doubts.min(1), format!("twice: {story}"));
+            }
+        }
+        broken
+    }
+}
+
+/// So many messages through a proxy with this script, in each of these channels, and what became of them.
+async fn through(
+    on_unknown: OnUnknown,
+    lanes: &[usize],
+    each: usize,
+    slams: usize,
+    script: impl FnMut(&Heard) -> Treatment + Send + 'static,
+) -> Vec<Lane> {
+    let workspace = Workspace::open().await;
+    let record = Record::new(script);
+    let proxy = Proxy::open(&workspace, &record).await;
+    proxy.slam(slams);
+    let data = tempfile::tempdir().unwrap();
+    let mut env = env(&workspace, &proxy);
+    env.insert("HERALD_ON_UNKNOWN".to_owned(), format!("{on_unknown:?}").to_lowercase());
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let server = Server::with(Options {
+        data_dir: Some(data.path().to_owned()),
+        // Nobody waits for a message before the next one.
+        wait: Duration::ZERO,
+        config: workspace.config(&env),
+    })
+    .await;
+    let client = &server.client;
+    let filled = lanes.iter().map(|lane| async move {
+        let mut ids = Vec::new();
+        for n in 0..each {
+            let (tool, arguments) = message(LANES[*lane], &note(*lane, n), json!({}));
+            let answer = client.call(&tool, arguments).await;
+            assert!(!answer.failed, "{answer:?}");
+            ids.push(answer.content["delivery_id"].clone());
+        }
+        (*lane, ids)
+    });
+    let filled = futures_util::future::join_all(filled).await;
+    let mut found = Vec::new();
+    for (lane, ids) in filled {
+        let mut told = Vec::new();
+        for id in ids {
+            let status = Mutex::new(String::new());
+            until(&format!("{id} in {} ends", LANES[lane]), async || {
+                let answer = client.call("get_delivery", json!({ "delivery_id": id })).await;
+                let now = answer.content["status"].as_str().unwrap().to_owned();
+                now.clone_into(&mut status.lock().unwrap());
+                now != "queued"
+            })
+            .await;
+            told.push(status.into_inner().unwrap());
+        }
+        let heard = record.heard().into_iter();
+        found.push(Lane {
+            channel: LANES[lane],
+            accepted: (0..each).map(|n| note(lane, n)).collect(),
+            told,
+            seen: workspace.texts(LANES[lane]),
+            heard: heard.filter(|it| it.note.as_deref().map(lane_of) == Some(lane)).collect(),
+            slammed: slams > 0,
+        });
+    }
+    server.stop().await;
+    found
+}
+
+/// Two channels of each platform.
+const TWO: [usize; 6] = [0, 1, 3, 4, 6, 7];
+
+/// Three messages in each, the second of which this happens to when it is sent first.
+async fn struck(on_unknown: OnUnknown, fault: Treatment) -> Vec<Lane> {
+    let script = move |heard: &Heard| {
+        let second = heard.note.as_deref().is_some_and(|note| note.ends_with("0001"));
+        if second && heard.before == 0 { fault.clone() } else { Treatment::PASS }
+    };
+    let lanes = through(on_unknown, &TWO, 3, 0, script).await;
+    kept(&lanes, on_unknown);
+    lanes
+}
+
+/// No promise was broken.
+fn kept(lanes: &[Lane], on_unknown: OnUnknown) {
+    let broken: Vec<String> = lanes.iter().flat_map(|lane| lane.broken(on_unknown)).collect();
+    assert!(broken.is_empty(), "{on_unknown:?}:\n{}", broken.join("\n"));
+}
+
+/// How often people see the message that was struck, and what its sender hears, on each platform.
+fn expect(lanes: &[Lane], platforms: [(usize, &str); 3]) {
+    for (platform, (seen, told)) in ["slack", "discord", "telegram"].into_iter().zip(platforms) {
+        for lane in lanes.iter().filter(|lane| lane.is(platform)) {
+            let second = &lane.accepted[1];
+            let found = (lane.times_seen(second), lane.told[1].as_str());
+            assert_eq!(found, (seen, told), "{}: {:?}", lane.channel, lane.heard);
+            assert_eq!([&lane.told[0], &lane.told[2]], ["delivered"; 2], "the others are not");
+        }
+    }
+}
+
+/// The fault with either policy, at once.
+async fn both(fault: Treatment) -> (Vec<Lane>, Vec<Lane>) {
+    // On the heap: what Herald is put together from is large, and many of these run at once.
+    tokio::join!(Box::pin(struck(Resend, fault.clone())), Box::pin(struck(Hold, fault)))
+}
+
+const ONCE: (usize, &str) = (1, "delivered");
+const TWICE: (usize, &str) = (2, "delivered");
+const MISSING: (usize, &str) = (0, "unknown");
+const IN_DOUBT: (usize, &str) = (1, "unknown");
+
+/// What becomes of a fault after which the message is there, and nobody knows.
+async fn there_and_nobody_knows(fault: Treatment) {
+    let (resend, hold) = both(fault).await;
+    expect(&resend, [TWICE, ONCE, TWICE]);
+    expect(&hold, [IN_DOUBT, ONCE, IN_DOUBT]);
+}
+
+/// What becomes of a fault after which the message is not there, and nobody knows.
+async fn missing_and_nobody_knows(fault: Treatment) {
+    let (resend, hold) = both(fault).await;
+    expect(&resend, [ONCE; 3]);
+    expect(&hold, [MISSING, ONCE, MISSING]);
+}
+
+async fn harmless(fault: Treatment) -> Vec<Lane> {
+    let (resend, hold) = both(fault).await;
+    expect(&resend, [ONCE; 3]);
+    expect(&hold, [ONCE; 3]);
+    hold
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn latency_changes_nothing() {
+    harmless(Treatment::late(Duration::from_millis(1500))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_before_the_platform_has_the_request() {
+    missing_and_nobody_knows(Treatment::lost(Break::Reset)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_after_the_platform_applied_the_request() {
+    there_and_nobody_knows(Treatment::swallowed(false, Break::Reset)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_in_the_middle_of_the_answer() {
+    there_and_nobody_knows(Treatment::swallowed(true, Break::Reset)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_closed_connection_before_the_platform_has_the_request() {
+    missing_and_nobody_knows(Treatment::lost(Break::HalfClose)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_closed_connection_after_the_platform_applied_the_request() {
+    there_and_nobody_knows(Treatment::swallowed(true, Break::HalfClose)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_swallowed() {
+    there_and_nobody_knows(Treatment::swallowed(false, Break::Silence)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_swallowed() {
+    missing_and_nobody_knows(Treatment::lost(Break::Silence)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_drips_is_read_to_its_end() {
+    harmless(Treatment::drip(Duration::from_millis(2))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_drips_for_longer_than_anybody_waits() {
+    there_and_nobody_knows(Treatment::drip(Duration::from_secs(1))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_connection_that_is_closed_after_an_answer() {
+    harmless(Treatment { end: End::AnswerAndClose, ..Treatment::PASS }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_break_before_anything_is_read() {
+    // The first of each channel.
+    for on_unknown in [Resend, Hold] {
+        let lanes = through(on_unknown, &TWO, 2, TWO.len(), |_| Treatment::PASS).await;
+        kept(&lanes, on_unknown);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_error_says_nothing_about_the_message() {
+    let html = "<html><body>Bad Gateway</body></html>";
+    let bodies = [(500, ""), (502, html), (503, "{}"), (504, html)];
+    let runs = bodies.map(|(status, body)| {
+        missing_and_nobody_knows(Treatment::own(status, &[("retry-after", "1")], body))
+    });
+    futures_util::future::join_all(runs).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_down_is_heeded_however_it_is_said() {
+    let least = |millis| Duration::from_millis(millis);
+    let waits: [(&[(&str, &str)], &str, Duration); 8] = [
+        (&[("Retry-After", "1")], "", least(1000)),
+        (&[("retry-after", "1.5")], "slow down", least(1500)),
+        (&[("retry-after", "0")], "", least(0)),
+        (&[], "<html>Too Many Requests</html>", least(0)),
+        (&[("retry-after", "soon")], "", least(0)),
+        (&[("retry-after", "-3")], "", least(0)),
+        (&[("retry-after", "1e300")], "", least(0)),
+        (&[("retry-after", "Thu, 01 Jan 1970 00:00:00 GMT")], "{}", least(0)),
+    ];
+    let runs = waits.map(|(headers, body, least)| async move {
+        for lane in harmless(Treatment::own(429, headers, body)).await {
+            let tries: Vec<Instant> = lane
+                .heard
+                .iter()
+                .filter(|heard| heard.note.as_ref() == Some(&lane.accepted[1]))
+                .map(|heard| heard.at)
+                .collect();
+            let [refused, repeated] = tries[..] else { panic!("{tries:?}") };
+            assert!(repeated - refused >= least, "{headers:?}: {:?}", repeated - refused);
+        }
+    });
+    futures_util::future::join_all(runs).await;
+}
+
+/// The vendors' own words, in which the wait stands in the body.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_down_in_the_platforms_own_words() {
+    let script = |heard: &Heard| {
+        let note = heard.note.as_deref().unwrap_or_default();
+        if heard.before > 0 || !note.ends_with("0001") {
+            return Treatment::PASS;
+        }
+        match lane_of(note) {
+            0..3 => Treatment::own(
+                429,
+                &[("retry-after", "2")],
+                r#"{"ok":false,"error":"ratelimited"}"#,
+            ),
+            3..6 => Treatment::own(
+                429,
+                &[("retry-after", "1")],
+                r#"{"message":"You are being rate limited.","retry_after":2.0,"global":false}"#,
+            ),
+            _ => Treatment::own(
+                429,
+                &[],
+                r#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 2","parameters":{"retry_after":2}}"#,
+            ),
+        }
+    };
+    let lanes = through(Hold, &TWO, 3, 0, script).await;
+    kept(&lanes, Hold);
+    for lane in &lanes {
+        assert_eq!(lane.seen, lane.accepted);
+        let tries: Vec<&Heard> =
+            lane.heard.iter().filter(|it| it.note.as_ref() == Some(&lane.accepted[1])).collect();
+        let waited = tries[1].at - tries[0].at;
+        assert!(waited >= Duration::from_secs(2), "{}: {waited:?}", lane.channel);
+    }
+}
+
+/// Anything at any time; the same seed does the same to the same try of the same message.
+fn anything(seed: u64) -> impl FnMut(&Heard) -> Treatment + Send + 'static {
+    // Five failures in a row would pause a bot for half a minute.
+    let mut in_a_row = [0_u8; 3];
+    move |heard| {
+        let note = heard.note.as_deref().unwrap_or_default();
+        let mut hasher = DefaultHasher::new();
+        (seed, note, heard.before).hash(&mut hasher);
+        let mut random = StdRng::seed_from_u64(hasher.finish());
+        let platform = lane_of(note) / 3;
+        let failing = &mut in_a_row[platform];
+        if *failing >= 2 || random.random_bool(0.6) {
+            *failing = 0;
+            return Treatment::PASS;
+        }
+        let how = if random.random() { Break::Reset } else { Break::HalfClose };
+        let fault = match random.random_range(0..8) {
+            0 => Treatment::late(Duration::from_millis(random.random_range(1..300))),
+            1 => Treatment::drip(Duration::from_micros(500)),
+            2 => Treatment { end: End::AnswerAndClose, ..Treatment::PASS },
+            3 => Treatment::lost(how),
+            4 => Treatment::swallowed(false, how),
+            5 => Treatment::swallowed(true, how),
+            6 => {
+                let waits = ["0", "0.2", "1", "soon", "-1", "Thu, 01 Jan 1970 00:00:00 GMT"];
+                let wait = waits[random.random_range(0..waits.len())];
+                Treatment::own(429, &[("retry-after", wait)], "")
+            }
+            _ => Treatment::own(random.random_range(500..505), &[], "<html></html>"),
+        };
+        *failing = if fault.answers() { 0 } else { *failing + 1 };
+        fault
+    }
+}
+
+/// `HERALD_FAULT_SEED` repeats a run; `HERALD_FAULT_ROUNDS` makes more of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_nothing_is_lost_and_nothing_is_repeated_blindly() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let first = number("HERALD_FAULT_SEED").unwrap_or_else(rand::random);
+    for seed in (0..number("HERALD_FAULT_ROUNDS").unwrap_or(2)).map(|n| first.wrapping_add(n)) {
+        println!("HERALD_FAULT_SEED={seed}");
+        let lanes: Vec<usize> = (0..LANES.len()).collect();
+        let (resend, hold) = tokio::join!(
+            through(Resend, &lanes, 12, 0, anything(seed)),
+            through(Hold, &lanes, 12, 0, anything(seed)),
+        );
+        kept(&resend, Resend);
+        kept(&hold, Hold);
+        let faults = resend.iter().chain(&hold).flat_map(|lane| &lane.heard);
+        assert!(faults.filter(|heard| heard.done.is_ambiguous()).count() > 10, "too gentle");
+    }
+}
+
+/// Promises that are broken on purpose are found broken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planted_mistake_is_found() {
+    let doubling = |_: &Heard| Treatment { applied: 2, ..Treatment::PASS };
+    let lanes = through(Hold, &TWO, 2, 0, doubling).await;
+    for lane in &lanes {
+        let broken = lane.broken(Hold);
+        // Discord recognises what is repeated.
+        assert_eq!(broken.is_empty(), lane.is("discord"), "{broken:?}");
+    }
+}
