@@ -8,18 +8,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use crate::lanes::{LANES, env, judge};
+use crate::lanes::{LANES, OnUnknown, OnUnknown::Hold, OnUnknown::Resend, env, judge};
 use crate::proxy::{Break, End, Heard, Proxy, Record, Treatment, lane_of, note};
 use crate::world::{Options, Server, Workspace, message, until};
-
-/// What is done about a send whose outcome nobody knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OnUnknown {
-    Resend,
-    Hold,
-}
-
-use OnUnknown::{Hold, Resend};
 
 /// A channel after everything came to its end.
 #[derive(Debug)]
@@ -60,7 +51,7 @@ impl Lane {
             let tries: Vec<&Treatment> = self
                 .heard
                 .iter()
-                .filter(|heard| heard.note.as_ref() == Some(note))
+                .filter(|heard| heard.note == *note)
                 .map(|heard| &heard.done)
                 .collect();
             let doubts =
@@ -107,8 +98,7 @@ async fn through(
     let proxy = Proxy::open(&workspace, &record).await;
     proxy.slam(slams);
     let data = tempfile::tempdir().unwrap();
-    let mut env = env(&workspace, &proxy);
-    env.insert("HERALD_ON_UNKNOWN".to_owned(), format!("{on_unknown:?}").to_lowercase());
+    let env = env(&workspace, &proxy, on_unknown);
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (&**name, &**value)).collect();
     let server = Server::with(Options {
         data_dir: Some(data.path().to_owned()),
@@ -149,7 +139,7 @@ async fn through(
             accepted: (0..each).map(|n| note(lane, n)).collect(),
             told,
             seen: workspace.texts(LANES[lane]),
-            heard: heard.filter(|it| it.note.as_deref().map(lane_of) == Some(lane)).collect(),
+            heard: heard.filter(|it| lane_of(&it.note) == lane).collect(),
             slammed: slams > 0,
         });
     }
@@ -163,7 +153,7 @@ const TWO: [usize; 6] = [0, 1, 3, 4, 6, 7];
 /// Three messages in each, the second of which this happens to when it is sent first.
 async fn struck(on_unknown: OnUnknown, fault: Treatment) -> Vec<Lane> {
     let script = move |heard: &Heard| {
-        let second = heard.note.as_deref().is_some_and(|note| note.ends_with("0001"));
+        let second = heard.note.ends_with("0001");
         if second && heard.before == 0 { fault.clone() } else { Treatment::PASS }
     };
     let lanes = through(on_unknown, &TWO, 3, 0, script).await;
@@ -313,7 +303,7 @@ async fn slow_down_is_heeded_however_it_is_said() {
             let tries: Vec<Instant> = lane
                 .heard
                 .iter()
-                .filter(|heard| heard.note.as_ref() == Some(&lane.accepted[1]))
+                .filter(|heard| heard.note == lane.accepted[1])
                 .map(|heard| heard.at)
                 .collect();
             let [refused, repeated] = tries[..] else { panic!("{tries:?}") };
@@ -327,7 +317,7 @@ async fn slow_down_is_heeded_however_it_is_said() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_down_in_the_platforms_own_words() {
     let script = |heard: &Heard| {
-        let note = heard.note.as_deref().unwrap_or_default();
+        let note = heard.note.as_str();
         if heard.before > 0 || !note.ends_with("0001") {
             return Treatment::PASS;
         }
@@ -354,7 +344,7 @@ async fn slow_down_in_the_platforms_own_words() {
     for lane in &lanes {
         assert_eq!(lane.seen, lane.accepted);
         let tries: Vec<&Heard> =
-            lane.heard.iter().filter(|it| it.note.as_ref() == Some(&lane.accepted[1])).collect();
+            lane.heard.iter().filter(|it| it.note == lane.accepted[1]).collect();
         let waited = tries[1].at - tries[0].at;
         assert!(waited >= Duration::from_secs(2), "{}: {waited:?}", lane.channel);
     }
@@ -365,7 +355,7 @@ fn anything(seed: u64) -> impl FnMut(&Heard) -> Treatment + Send + 'static {
     // Five failures in a row would pause a bot for half a minute.
     let mut in_a_row = [0_u8; 3];
     move |heard| {
-        let note = heard.note.as_deref().unwrap_or_default();
+        let note = heard.note.as_str();
         let mut hasher = DefaultHasher::new();
         (seed, note, heard.before).hash(&mut hasher);
         let mut random = StdRng::seed_from_u64(hasher.finish());

@@ -18,9 +18,21 @@ pub const LANES: [&str; 9] = [
     "telegram:-1001000000003",
 ];
 
+/// What is done about a send whose outcome nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnknown {
+    Resend,
+    Hold,
+}
+
 /// The environment of a Herald that may write to all of them, through a proxy.
-pub fn env(workspace: &Workspace, proxy: &Proxy) -> BTreeMap<String, String> {
+pub fn env(
+    workspace: &Workspace,
+    proxy: &Proxy,
+    on_unknown: OnUnknown,
+) -> BTreeMap<String, String> {
     let mut env = workspace.env();
+    env.insert("HERALD_ON_UNKNOWN".to_owned(), format!("{on_unknown:?}").to_lowercase());
     for (platform, variable) in [
         ("slack:", "SLACK_CHANNEL_IDS"),
         ("discord:", "DISCORD_CHANNEL_IDS"),
@@ -47,6 +59,11 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// Everything is there, in order, and nothing else is. It may be there more than once.
+    pub fn is_right(&self) -> bool {
+        self.lost.is_empty() && self.out_of_order.is_empty() && self.strange.is_empty()
+    }
+
     pub fn duplicates(&self) -> usize {
         self.repeated.values().sum()
     }

@@ -15,6 +15,8 @@ mod discord_cards;
 mod discord_gateway;
 mod durability;
 mod fault_proxy;
+mod fleet;
+mod kill_matrix;
 mod lanes;
 mod metrics;
 mod pitfalls;
