@@ -1,16 +1,20 @@
 //! What people see while everything between Herald and the platforms goes wrong.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::lanes::{LANES, OnUnknown, OnUnknown::Hold, OnUnknown::Resend, env, judge};
+use crate::lanes::{
+    LANES, OnUnknown, OnUnknown::Hold, OnUnknown::Resend, env, forget_history, judge,
+};
 use crate::proxy::{Break, End, Heard, Proxy, Record, Treatment, lane_of, note};
-use crate::world::{Options, Server, Workspace, message, until};
+use crate::world::{Client, Options, Server, Workspace, message};
+
+/// For so long everything may take: a bot that fails five times in a row waits half a minute.
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A channel after everything came to its end.
 #[derive(Debug)]
@@ -94,6 +98,7 @@ async fn through(
     script: impl FnMut(&Heard) -> Treatment + Send + 'static,
 ) -> Vec<Lane> {
     let workspace = Workspace::open().await;
+    forget_history(&workspace);
     let record = Record::new(script);
     let proxy = Proxy::open(&workspace, &record).await;
     proxy.slam(slams);
@@ -123,15 +128,8 @@ async fn through(
     for (lane, ids) in filled {
         let mut told = Vec::new();
         for id in ids {
-            let status = Mutex::new(String::new());
-            until(&format!("{id} in {} ends", LANES[lane]), async || {
-                let answer = client.call("get_delivery", json!({ "delivery_id": id })).await;
-                let now = answer.content["status"].as_str().unwrap().to_owned();
-                now.clone_into(&mut status.lock().unwrap());
-                now != "queued"
-            })
-            .await;
-            told.push(status.into_inner().unwrap());
+            let ended = tokio::time::timeout(PATIENCE, ended(client, &id)).await;
+            told.push(ended.unwrap_or_else(|_| panic!("{id} in {} does not end", LANES[lane])));
         }
         let heard = record.heard().into_iter();
         found.push(Lane {
@@ -145,6 +143,18 @@ async fn through(
     }
     server.stop().await;
     found
+}
+
+/// What the sender hears of a message at last.
+async fn ended(client: &Client, id: &Value) -> String {
+    loop {
+        let answer = client.call("get_delivery", json!({ "delivery_id": id })).await;
+        let status = answer.content["status"].as_str().unwrap();
+        if status != "queued" {
+            return status.to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Two channels of each platform.

@@ -76,6 +76,7 @@ impl Fleet {
         let directory = data.path().join("data");
         let store = open_store(url.as_ref(), Some(&directory), Arc::new(SystemClock)).await;
         let (workspace, record) = (Workspace::open().await, Record::new(script));
+        lanes::forget_history(&workspace);
         let (members, clients, outbox) = (Vec::new(), Arc::default(), store.unwrap().outbox);
         let mut fleet =
             Self { workspace, record, outbox, members, clients, data, database, on_unknown };

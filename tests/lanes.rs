@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::json;
+
 use crate::proxy::Proxy;
 use crate::world::Workspace;
 
@@ -43,6 +45,14 @@ pub fn env(
     }
     env.values_mut().for_each(|value| *value = proxy.through(value));
     env
+}
+
+/// Takes the scopes from Slack's bot with which it could look into a channel's history.
+pub fn forget_history(workspace: &Workspace) {
+    let scopes = "channels:history,groups:history,im:history,mpim:history";
+    workspace.fault(
+        json!({ "platform": "slack", "kind": "missing_scope", "scopes": scopes, "times": 0 }),
+    );
 }
 
 /// What is wrong with what people see in a channel.
