@@ -298,7 +298,8 @@ async fn a_server_error_says_nothing_about_the_message() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_down_is_heeded_however_it_is_said() {
     let least = |millis| Duration::from_millis(millis);
-    let waits: [(&[(&str, &str)], &str, Duration); 8] = [
+    type Said = (&'static [(&'static str, &'static str)], &'static str, Duration);
+    let waits: [Said; 8] = [
         (&[("Retry-After", "1")], "", least(1000)),
         (&[("retry-after", "1.5")], "slow down", least(1500)),
         (&[("retry-after", "0")], "", least(0)),
@@ -401,7 +402,7 @@ async fn whatever_happens_nothing_is_lost_and_nothing_is_repeated_blindly() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let first = number("HERALD_FAULT_SEED").unwrap_or_else(rand::random);
     for seed in (0..number("HERALD_FAULT_ROUNDS").unwrap_or(2)).map(|n| first.wrapping_add(n)) {
-        println!("HERALD_FAULT_SEED={seed}");
+        eprintln!("HERALD_FAULT_SEED={seed}");
         let lanes: Vec<usize> = (0..LANES.len()).collect();
         let (resend, hold) = tokio::join!(
             through(Resend, &lanes, 12, 0, anything(seed)),

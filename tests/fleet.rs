@@ -158,7 +158,6 @@ impl Fleet {
         match &self.database {
             Some(url) => {
                 let mut db = sqlx::PgConnection::connect(url).await.unwrap();
-                // Not `pg_catalog`, which the URL's options put first.
                 sqlx::raw_sql("BEGIN; LOCK TABLE lanes IN EXCLUSIVE MODE")
                     .execute(&mut db)
                     .await
@@ -182,12 +181,11 @@ impl Fleet {
 
 impl Lock {
     pub async fn release(self) {
-        match self {
-            Self::Sqlite(mut db) => drop(sqlx::raw_sql("ROLLBACK").execute(&mut db).await.unwrap()),
-            Self::Postgres(mut db) => {
-                drop(sqlx::raw_sql("ROLLBACK").execute(&mut db).await.unwrap());
-            }
-        }
+        let released = match self {
+            Self::Sqlite(mut db) => sqlx::raw_sql("ROLLBACK").execute(&mut db).await.map(|_| ()),
+            Self::Postgres(mut db) => sqlx::raw_sql("ROLLBACK").execute(&mut db).await.map(|_| ()),
+        };
+        released.unwrap();
     }
 }
 

@@ -276,7 +276,7 @@ fn number(name: &str) -> Option<u64> {
 async fn killed_at_every_point() {
     let first = number("HERALD_KILL_SEED").unwrap_or_else(rand::random);
     for seed in (0..number("HERALD_KILL_ROUNDS").unwrap_or(1)).map(|n| first.wrapping_add(n)) {
-        println!("HERALD_KILL_SEED={seed}");
+        eprintln!("HERALD_KILL_SEED={seed}");
         matrix(seed).await;
     }
 }
@@ -305,7 +305,7 @@ async fn matrix(seed: u64) {
         let (cell, took, result) = cell.unwrap();
         match result {
             Ok(Some(Ok(duplicates))) => {
-                println!("{cell}: {} s, duplicates {duplicates:?}", took.as_secs());
+                eprintln!("{cell}: {} s, duplicates {duplicates:?}", took.as_secs());
             }
             // There is no PostgreSQL, which was said.
             Ok(None) => {}
@@ -352,7 +352,7 @@ async fn killed_at_random(engine: Engine, on_unknown: OnUnknown, seed: u64) {
         fleet.kill(&[victim]).await;
         fleet.restart(&[victim]).await;
         if kill % 50 == 0 {
-            println!("{engine:?}: {kill} of {kills} kills");
+            eprintln!("{engine:?}: {kill} of {kills} kills");
         }
     }
     stop.store(true, Ordering::SeqCst);
@@ -396,7 +396,7 @@ async fn killed_at_random(engine: Engine, on_unknown: OnUnknown, seed: u64) {
         duplicates += found.duplicates();
         unknowns += unknown.len();
     }
-    println!(
+    eprintln!(
         "{engine:?}, {on_unknown:?}: {kills} kills, {} messages, {duplicates} duplicates, {unknowns} unknown",
         deliveries.len()
     );
@@ -421,8 +421,8 @@ async fn call(lane: usize, n: usize, clients: &Mutex<Vec<Client>>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment() {
     let seed = number("HERALD_KILL_SEED").unwrap_or_else(rand::random);
-    println!("HERALD_KILL_SEED={seed}");
-    let policies = if seed % 2 == 0 { [Resend, Hold] } else { [Hold, Resend] };
+    eprintln!("HERALD_KILL_SEED={seed}");
+    let policies = if seed.is_multiple_of(2) { [Resend, Hold] } else { [Hold, Resend] };
     let both = [Engine::Sqlite, Engine::Postgres].into_iter().zip(policies);
     let both = both.map(|(engine, policy)| tokio::spawn(killed_at_random(engine, policy, seed)));
     for run in futures_util::future::join_all(both).await {
