@@ -13,7 +13,7 @@ use crate::lanes::{
 use crate::proxy::{Break, End, Heard, Proxy, Record, Treatment, lane_of, note};
 use crate::world::{Client, Options, Server, Workspace, message};
 
-/// For so long everything may take: a bot that fails five times in a row waits half a minute.
+/// For so long everything may take.
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A channel after everything came to its end.
@@ -105,11 +105,14 @@ async fn through(
     let data = tempfile::tempdir().unwrap();
     let env = env(&workspace, &proxy, on_unknown);
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let mut config = workspace.config(&env);
+    // Five failures in a row pause a bot.
+    config.delivery.probe_ms = 500;
     let server = Server::with(Options {
         data_dir: Some(data.path().to_owned()),
         // Nobody waits for a message before the next one.
         wait: Duration::ZERO,
-        config: workspace.config(&env),
+        config,
     })
     .await;
     let client = &server.client;
@@ -324,6 +327,27 @@ async fn slow_down_is_heeded_however_it_is_said() {
     futures_util::future::join_all(runs).await;
 }
 
+/// Whoever fails again and again is tried now and then, so that little gets into doubt; the others go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_platform_that_fails_for_a_while_pauses_alone() {
+    const OUTAGE: Duration = Duration::from_secs(4);
+    let mut since = None;
+    let script = move |heard: &Heard| {
+        let telegram = LANES[lane_of(&heard.note)].starts_with("telegram");
+        let out = telegram && since.get_or_insert(heard.at).elapsed() < OUTAGE;
+        if out { Treatment::own(503, &[], "") } else { Treatment::PASS }
+    };
+    let lanes: Vec<usize> = (0..LANES.len()).collect();
+    let lanes = through(Hold, &lanes, 12, 0, script).await;
+    kept(&lanes, Hold);
+    let unknown = |lane: &Lane| lane.told.iter().filter(|told| *told == "unknown").count();
+    let in_doubt = lanes.iter().map(unknown).sum::<usize>();
+    let elsewhere = lanes.iter().filter(|lane| !lane.is("telegram")).map(unknown).sum::<usize>();
+    // Five in a row, what was under way beside them, and one each half second.
+    assert!((5..=5 + 3 + 9).contains(&in_doubt), "{in_doubt}");
+    assert_eq!(elsewhere, 0);
+}
+
 /// The vendors' own words, in which the wait stands in the body.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_down_in_the_platforms_own_words() {
@@ -361,23 +385,18 @@ async fn slow_down_in_the_platforms_own_words() {
     }
 }
 
-/// Anything at any time; the same seed does the same to the same try of the same message.
+/// Anything at any time, as often in a row as it happens; the same seed does the same to the same try of the same message.
 fn anything(seed: u64) -> impl FnMut(&Heard) -> Treatment + Send + 'static {
-    // Five failures in a row would pause a bot for half a minute.
-    let mut in_a_row = [0_u8; 3];
     move |heard| {
         let note = heard.note.as_str();
         let mut hasher = DefaultHasher::new();
         (seed, note, heard.before).hash(&mut hasher);
         let mut random = StdRng::seed_from_u64(hasher.finish());
-        let platform = lane_of(note) / 3;
-        let failing = &mut in_a_row[platform];
-        if *failing >= 2 || random.random_bool(0.6) {
-            *failing = 0;
+        if random.random_bool(0.6) {
             return Treatment::PASS;
         }
         let how = if random.random() { Break::Reset } else { Break::HalfClose };
-        let fault = match random.random_range(0..8) {
+        match random.random_range(0..8) {
             0 => Treatment::late(Duration::from_millis(random.random_range(1..300))),
             1 => Treatment::drip(Duration::from_micros(500)),
             2 => Treatment { end: End::AnswerAndClose, ..Treatment::PASS },
@@ -390,9 +409,7 @@ fn anything(seed: u64) -> impl FnMut(&Heard) -> Treatment + Send + 'static {
                 Treatment::own(429, &[("retry-after", wait)], "")
             }
             _ => Treatment::own(random.random_range(500..505), &[], "<html></html>"),
-        };
-        *failing = if fault.answers() { 0 } else { *failing + 1 };
-        fault
+        }
     }
 }
 
