@@ -27,8 +27,27 @@ struct Lane {
     seen: Vec<String>,
     /// What went through the proxy.
     heard: Vec<Heard>,
-    /// Connections broke before anything was read from them.
-    slammed: bool,
+    ran: Ran,
+}
+
+/// What a world was like.
+#[derive(Clone, Copy, Debug)]
+struct Ran {
+    on_unknown: OnUnknown,
+    /// Slack's bot may look into the history of its channels.
+    history: bool,
+    /// So many connections are reset before anything is read from them.
+    slams: usize,
+}
+
+impl Ran {
+    const fn new(on_unknown: OnUnknown) -> Self {
+        Self { on_unknown, history: false, slams: 0 }
+    }
+
+    const fn with_history(on_unknown: OnUnknown) -> Self {
+        Self { history: true, ..Self::new(on_unknown) }
+    }
 }
 
 impl Lane {
@@ -36,12 +55,18 @@ impl Lane {
         self.channel.starts_with(platform)
     }
 
+    /// Its platform tells whether it has a message, or recognises one that it has.
+    fn is_certain(&self) -> bool {
+        self.is("discord") || (self.is("slack") && self.ran.history)
+    }
+
     fn times_seen(&self, note: &str) -> usize {
         self.seen.iter().filter(|text| *text == note).count()
     }
 
     /// The promises that were broken here.
-    fn broken(&self, on_unknown: OnUnknown) -> Vec<String> {
+    fn broken(&self) -> Vec<String> {
+        let Ran { on_unknown, slams, .. } = self.ran;
         let judgement = judge(&self.accepted, &self.seen);
         let mut broken = Vec::new();
         let mut unless = |kept: bool, what: String| {
@@ -58,8 +83,7 @@ impl Lane {
                 .filter(|heard| heard.note == *note)
                 .map(|heard| &heard.done)
                 .collect();
-            let doubts =
-                tries.iter().filter(|it| it.is_ambiguous()).count() + usize::from(self.slammed);
+            let doubts = tries.iter().filter(|it| it.is_ambiguous()).count() + slams.min(1);
             let perhaps = tries.iter().filter(|it| it.is_ambiguous() || it.answers()).count();
             let seen = self.times_seen(note);
             let story = format!("{note} {told}, seen {seen} times: {tries:?}");
@@ -67,13 +91,13 @@ impl Lane {
                 "delivered" => unless(seen > 0, format!("lost: {story}")),
                 "unknown" => {
                     unless(doubts > 0, format!("no reason to doubt: {story}"));
-                    unless(!self.is("discord"), format!("not recognised: {story}"));
+                    unless(!self.is_certain(), format!("not recognised: {story}"));
                     let given_up = on_unknown == Hold || doubts > 1;
                     unless(given_up, format!("not repeated: {story}"));
                 }
                 _ => unless(false, format!("not brought to its end: {story}")),
             }
-            if self.is("discord") {
+            if self.is_certain() {
                 unless(seen <= 1, format!("twice: {story}"));
             } else if on_unknown == Hold {
                 unless(seen <= 1, format!("twice: {story}"));
@@ -91,19 +115,20 @@ impl Lane {
 
 /// So many messages through a proxy with this script, in each of these channels, and what became of them.
 async fn through(
-    on_unknown: OnUnknown,
+    ran: Ran,
     lanes: &[usize],
     each: usize,
-    slams: usize,
     script: impl FnMut(&Heard) -> Treatment + Send + 'static,
 ) -> Vec<Lane> {
     let workspace = Workspace::open().await;
-    forget_history(&workspace);
+    if !ran.history {
+        forget_history(&workspace);
+    }
     let record = Record::new(script);
     let proxy = Proxy::open(&workspace, &record).await;
-    proxy.slam(slams);
+    proxy.slam(ran.slams);
     let data = tempfile::tempdir().unwrap();
-    let env = env(&workspace, &proxy, on_unknown);
+    let env = env(&workspace, &proxy, ran.on_unknown);
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (&**name, &**value)).collect();
     let mut config = workspace.config(&env);
     // Five failures in a row pause a bot.
@@ -141,7 +166,7 @@ async fn through(
             told,
             seen: workspace.texts(LANES[lane]),
             heard: heard.filter(|it| lane_of(&it.note) == lane).collect(),
-            slammed: slams > 0,
+            ran,
         });
     }
     server.stop().await;
@@ -164,20 +189,20 @@ async fn ended(client: &Client, id: &Value) -> String {
 const TWO: [usize; 6] = [0, 1, 3, 4, 6, 7];
 
 /// Three messages in each, the second of which this happens to when it is sent first.
-async fn struck(on_unknown: OnUnknown, fault: Treatment) -> Vec<Lane> {
+async fn struck(ran: Ran, fault: Treatment) -> Vec<Lane> {
     let script = move |heard: &Heard| {
         let second = heard.note.ends_with("0001");
         if second && heard.before == 0 { fault.clone() } else { Treatment::PASS }
     };
-    let lanes = through(on_unknown, &TWO, 3, 0, script).await;
-    kept(&lanes, on_unknown);
+    let lanes = through(ran, &TWO, 3, script).await;
+    kept(&lanes);
     lanes
 }
 
 /// No promise was broken.
-fn kept(lanes: &[Lane], on_unknown: OnUnknown) {
-    let broken: Vec<String> = lanes.iter().flat_map(|lane| lane.broken(on_unknown)).collect();
-    assert!(broken.is_empty(), "{on_unknown:?}:\n{}", broken.join("\n"));
+fn kept(lanes: &[Lane]) {
+    let broken: Vec<String> = lanes.iter().flat_map(Lane::broken).collect();
+    assert!(broken.is_empty(), "{:?}:\n{}", lanes[0].ran, broken.join("\n"));
 }
 
 /// How often people see the message that was struck, and what its sender hears, on each platform.
@@ -195,7 +220,10 @@ fn expect(lanes: &[Lane], platforms: [(usize, &str); 3]) {
 /// The fault with either policy, at once.
 async fn both(fault: Treatment) -> (Vec<Lane>, Vec<Lane>) {
     // On the heap: what Herald is put together from is large, and many of these run at once.
-    tokio::join!(Box::pin(struck(Resend, fault.clone())), Box::pin(struck(Hold, fault)))
+    tokio::join!(
+        Box::pin(struck(Ran::new(Resend), fault.clone())),
+        Box::pin(struck(Ran::new(Hold), fault))
+    )
 }
 
 const ONCE: (usize, &str) = (1, "delivered");
@@ -283,8 +311,8 @@ async fn a_kept_connection_that_is_closed_after_an_answer() {
 async fn connections_that_break_before_anything_is_read() {
     // The first of each channel.
     for on_unknown in [Resend, Hold] {
-        let lanes = through(on_unknown, &TWO, 2, TWO.len(), |_| Treatment::PASS).await;
-        kept(&lanes, on_unknown);
+        let ran = Ran { slams: TWO.len(), ..Ran::new(on_unknown) };
+        kept(&through(ran, &TWO, 2, |_| Treatment::PASS).await);
     }
 }
 
@@ -294,6 +322,33 @@ async fn a_server_error_says_nothing_about_the_message() {
     let bodies = [(500, ""), (502, html), (503, "{}"), (504, html)];
     let runs = bodies.map(|(status, body)| {
         missing_and_nobody_knows(Treatment::own(status, &[("retry-after", "1")], body))
+    });
+    futures_util::future::join_all(runs).await;
+}
+
+/// Where Slack's bot may look into the history, nothing that is there is repeated, and nothing that is not is given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slacks_history_settles_what_nobody_knows() {
+    let faults = [
+        Treatment::lost(Break::Reset),
+        Treatment::swallowed(false, Break::Reset),
+        Treatment::swallowed(true, Break::HalfClose),
+        Treatment::own(502, &[], "<html></html>"),
+    ];
+    let runs = faults.into_iter().flat_map(|fault| {
+        [Resend, Hold].map(|on_unknown| {
+            let fault = fault.clone();
+            Box::pin(async move {
+                for lane in struck(Ran::with_history(on_unknown), fault).await {
+                    if lane.is("slack") {
+                        assert_eq!(
+                            (lane.seen, lane.told),
+                            (lane.accepted, vec!["delivered".to_owned(); 3])
+                        );
+                    }
+                }
+            })
+        })
     });
     futures_util::future::join_all(runs).await;
 }
@@ -338,8 +393,8 @@ async fn a_platform_that_fails_for_a_while_pauses_alone() {
         if out { Treatment::own(503, &[], "") } else { Treatment::PASS }
     };
     let lanes: Vec<usize> = (0..LANES.len()).collect();
-    let lanes = through(Hold, &lanes, 12, 0, script).await;
-    kept(&lanes, Hold);
+    let lanes = through(Ran::new(Hold), &lanes, 12, script).await;
+    kept(&lanes);
     let unknown = |lane: &Lane| lane.told.iter().filter(|told| *told == "unknown").count();
     let in_doubt = lanes.iter().map(unknown).sum::<usize>();
     let elsewhere = lanes.iter().filter(|lane| !lane.is("telegram")).map(unknown).sum::<usize>();
@@ -374,8 +429,8 @@ async fn slow_down_in_the_platforms_own_words() {
             ),
         }
     };
-    let lanes = through(Hold, &TWO, 3, 0, script).await;
-    kept(&lanes, Hold);
+    let lanes = through(Ran::new(Hold), &TWO, 3, script).await;
+    kept(&lanes);
     for lane in &lanes {
         assert_eq!(lane.seen, lane.accepted);
         let tries: Vec<&Heard> =
@@ -421,12 +476,14 @@ async fn whatever_happens_nothing_is_lost_and_nothing_is_repeated_blindly() {
     for seed in (0..number("HERALD_FAULT_ROUNDS").unwrap_or(2)).map(|n| first.wrapping_add(n)) {
         eprintln!("HERALD_FAULT_SEED={seed}");
         let lanes: Vec<usize> = (0..LANES.len()).collect();
+        let history = seed.is_multiple_of(2);
+        let ran = |on_unknown| Ran { history, ..Ran::new(on_unknown) };
         let (resend, hold) = tokio::join!(
-            through(Resend, &lanes, 12, 0, anything(seed)),
-            through(Hold, &lanes, 12, 0, anything(seed)),
+            through(ran(Resend), &lanes, 12, anything(seed)),
+            through(ran(Hold), &lanes, 12, anything(seed)),
         );
-        kept(&resend, Resend);
-        kept(&hold, Hold);
+        kept(&resend);
+        kept(&hold);
         let faults = resend.iter().chain(&hold).flat_map(|lane| &lane.heard);
         assert!(faults.filter(|heard| heard.done.is_ambiguous()).count() > 10, "too gentle");
     }
@@ -436,9 +493,9 @@ async fn whatever_happens_nothing_is_lost_and_nothing_is_repeated_blindly() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_planted_mistake_is_found() {
     let doubling = |_: &Heard| Treatment { applied: 2, ..Treatment::PASS };
-    let lanes = through(Hold, &TWO, 2, 0, doubling).await;
+    let lanes = through(Ran::new(Hold), &TWO, 2, doubling).await;
     for lane in &lanes {
-        let broken = lane.broken(Hold);
+        let broken = lane.broken();
         // Discord recognises what is repeated.
         assert_eq!(broken.is_empty(), lane.is("discord"), "{broken:?}");
     }

@@ -29,6 +29,18 @@ pub enum Engine {
     Postgres,
 }
 
+/// What a fleet is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub engine: Engine,
+    pub processes: usize,
+    /// Between two messages in a channel.
+    pub interval_ms: u32,
+    pub on_unknown: OnUnknown,
+    /// Slack's bot may look into the history of its channels.
+    pub history: bool,
+}
+
 /// Processes, each behind a proxy of its own, and the store and the workspace that they share.
 pub struct Fleet {
     pub workspace: Workspace,
@@ -39,7 +51,7 @@ pub struct Fleet {
     pub clients: Arc<Mutex<Vec<Client>>>,
     data: TempDir,
     database: Option<String>,
-    on_unknown: OnUnknown,
+    plan: Plan,
 }
 
 pub struct Member {
@@ -54,20 +66,17 @@ pub enum Lock {
 }
 
 impl Fleet {
-    /// `None` where there is no such engine. `interval_ms` lies between two messages in a channel.
+    /// `None` where there is no such engine.
     pub async fn open(
-        engine: Engine,
-        count: usize,
-        interval_ms: u32,
-        on_unknown: OnUnknown,
+        plan: Plan,
         script: impl FnMut(&Heard) -> Treatment + Send + 'static,
     ) -> Option<Self> {
-        let database = match engine {
+        let database = match plan.engine {
             Engine::Sqlite => None,
             Engine::Postgres => Some(schema()?),
         };
         let data = tempfile::tempdir().unwrap();
-        let pace = format!("{{pace: {{interval_ms: {interval_ms}, burst: 1}}}}");
+        let pace = format!("{{pace: {{interval_ms: {}, burst: 1}}}}", plan.interval_ms);
         let settings = format!(
             "slack: {pace}\ndiscord: {pace}\ntelegram: {pace}\ndelivery: {{backoff_ms: 20}}\n"
         );
@@ -76,11 +85,12 @@ impl Fleet {
         let directory = data.path().join("data");
         let store = open_store(url.as_ref(), Some(&directory), Arc::new(SystemClock)).await;
         let (workspace, record) = (Workspace::open().await, Record::new(script));
-        lanes::forget_history(&workspace);
+        if !plan.history {
+            lanes::forget_history(&workspace);
+        }
         let (members, clients, outbox) = (Vec::new(), Arc::default(), store.unwrap().outbox);
-        let mut fleet =
-            Self { workspace, record, outbox, members, clients, data, database, on_unknown };
-        let started = (0..count).map(|_| fleet.start());
+        let mut fleet = Self { workspace, record, outbox, members, clients, data, database, plan };
+        let started = (0..plan.processes).map(|_| fleet.start());
         for (member, client) in futures_util::future::join_all(started).await {
             fleet.members.push(member);
             fleet.clients.lock().unwrap().push(client);
@@ -91,7 +101,7 @@ impl Fleet {
     async fn start(&self) -> (Member, Client) {
         let proxy = Proxy::open(&self.workspace, &self.record).await;
         let mut env: BTreeMap<String, String> =
-            lanes::env(&self.workspace, &proxy, self.on_unknown);
+            lanes::env(&self.workspace, &proxy, self.plan.on_unknown);
         env.extend(self.database.clone().map(|url| ("HERALD_DATABASE_URL".to_owned(), url)));
         let port = free_port();
         let log = std::fs::File::create(self.path(&format!("{}.log", proxy.number))).unwrap();

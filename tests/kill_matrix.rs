@@ -19,8 +19,8 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::fleet::{Engine, Fleet, text};
-use crate::lanes::{LANES, OnUnknown, OnUnknown::Hold, OnUnknown::Resend, judge};
+use crate::fleet::{Engine, Fleet, Plan, text};
+use crate::lanes::{LANES, OnUnknown::Hold, OnUnknown::Resend, judge};
 use crate::proxy::{End, Heard, Pause, Proxy, Treatment, lane_of, note};
 use crate::world::{Client, message};
 
@@ -119,6 +119,11 @@ impl Cell {
         Some(Err("the machine is too slow to be held still".to_owned()))
     }
 
+    /// Whether Slack's bot may look into the history of its channels.
+    const fn history(self) -> bool {
+        self.processes > 1
+    }
+
     /// Brings every channel to the point, kills, and starts again; `Some(None)` if that took too long.
     async fn killed(self) -> Option<Option<Fleet>> {
         let Self { point, engine, processes, .. } = self;
@@ -128,12 +133,18 @@ impl Cell {
             Point::Inserted | Point::Claimed | Point::Recorded => 0,
             _ => random.random_range(0..2),
         };
-        let interval_ms = if point == Point::Recorded { 12_000 } else { 0 };
+        let plan = Plan {
+            engine,
+            processes,
+            interval_ms: if point == Point::Recorded { 12_000 } else { 0 },
+            on_unknown: Resend,
+            history: self.history(),
+        };
         let script = move |heard: &Heard| {
             let strikes = heard.note == note(lane_of(&heard.note), struck) && heard.before == 0;
             if strikes { point.treatment() } else { Treatment::PASS }
         };
-        let mut fleet = Fleet::open(engine, processes, interval_ms, Resend, script).await?;
+        let mut fleet = Fleet::open(plan, script).await?;
         fleet.members.iter().for_each(|member| member.proxy.deafen(point == Point::Claimed));
         let since = Instant::now();
         let at_the_point = async {
@@ -198,7 +209,8 @@ impl Cell {
             let accepted: Vec<String> = (0..EACH).map(|n| note(lane, n)).collect();
             let seen = fleet.workspace.texts(channel);
             let found = judge(&accepted, &seen);
-            let most = usize::from(self.point.is_ambiguous() && !channel.starts_with("discord"));
+            let certain = is_certain(channel, self.history());
+            let most = usize::from(self.point.is_ambiguous() && !certain);
             let right =
                 found.lost.is_empty() && found.out_of_order.is_empty() && found.strange.is_empty();
             if !right || found.duplicates() > most {
@@ -217,6 +229,11 @@ impl Cell {
         }
         Err(format!("{}\nlogs: {}", wrong.join("\n"), fleet.keep().display()))
     }
+}
+
+/// Whether the channel's platform tells that it has a message, or recognises one that it has.
+fn is_certain(channel: &str, history: bool) -> bool {
+    channel.starts_with("discord") || (history && channel.starts_with("slack"))
 }
 
 /// Puts [`EACH`] messages into each channel, in order, and waits until they are accepted.
@@ -317,7 +334,8 @@ async fn matrix(seed: u64) {
 }
 
 /// Kills at any moment under load: callers whose process dies ask another one, with the same key.
-async fn killed_at_random(engine: Engine, on_unknown: OnUnknown, seed: u64) {
+async fn killed_at_random(plan: Plan, seed: u64) {
+    let Plan { engine, on_unknown, history, .. } = plan;
     let kills = usize::try_from(number("HERALD_KILLS").unwrap_or(6)).unwrap();
     let mut random = StdRng::seed_from_u64(seed);
     let mut lateness = StdRng::seed_from_u64(!seed);
@@ -325,7 +343,7 @@ async fn killed_at_random(engine: Engine, on_unknown: OnUnknown, seed: u64) {
         let mut pause = || Pause::For(Duration::from_millis(lateness.random_range(0..30)));
         Treatment { before: pause(), after: pause(), ..Treatment::PASS }
     };
-    let Some(mut fleet) = Fleet::open(engine, 3, 0, on_unknown, script).await else { return };
+    let Some(mut fleet) = Fleet::open(plan, script).await else { return };
     let (stop, mut callers) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
     let asked: Vec<Arc<AtomicUsize>> = LANES.iter().map(|_| Arc::default()).collect();
     for lane in (0..LANES.len()).flat_map(|lane| [lane; 2]) {
@@ -365,7 +383,8 @@ async fn killed_at_random(engine: Engine, on_unknown: OnUnknown, seed: u64) {
     let deliveries = fleet.deliveries().await;
     let (mut wrong, mut duplicates, mut unknowns) = (Vec::new(), 0, 0);
     for (channel, asked) in LANES.iter().zip(asked) {
-        let most = if on_unknown == Hold || channel.starts_with("discord") { 0 } else { kills };
+        let certain = is_certain(channel, history);
+        let most = if on_unknown == Hold || certain { 0 } else { kills };
         let here = deliveries.iter().filter(|it| it.channel.to_string() == *channel);
         let (mut accepted, mut unknown) = (Vec::new(), Vec::new());
         for delivery in here {
@@ -374,8 +393,7 @@ async fn killed_at_random(engine: Engine, on_unknown: OnUnknown, seed: u64) {
                 DeliveryState::Delivered => {}
                 DeliveryState::Unknown => {
                     let doubtful = delivery.finished_at.zip(delivery.doubtful_since);
-                    let recognised = doubtful.is_none_or(|(end, since)| end.since(since) < NONCE);
-                    if channel.starts_with("discord") && recognised {
+                    if certain && doubtful.is_none_or(|(end, since)| end.since(since) < NONCE) {
                         wrong.push(format!("{} is unknown", text(delivery)));
                     }
                     unknown.push(text(delivery));
@@ -408,7 +426,10 @@ async fn call(lane: usize, n: usize, clients: &Mutex<Vec<Client>>) {
     let text = note(lane, n);
     let (tool, arguments) = message(LANES[lane], &text, json!({ "idempotency_key": text }));
     for other in n.. {
-        let client = clients.lock().unwrap()[other % 3].clone();
+        let client = {
+            let clients = clients.lock().unwrap();
+            clients[other % clients.len()].clone()
+        };
         match client.try_call(&tool, arguments.clone()).await {
             Ok(answer) if !answer.failed => return,
             // It was killed, or cannot store anything right now.
@@ -417,14 +438,18 @@ async fn call(lane: usize, n: usize, clients: &Mutex<Vec<Client>>) {
     }
 }
 
-/// Both stores at once; which of them resends, and which holds, depends on the seed.
+/// Both stores at once; which of them resends, and which holds, and whether Slack can be asked, depends on the seed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment() {
     let seed = number("HERALD_KILL_SEED").unwrap_or_else(rand::random);
     eprintln!("HERALD_KILL_SEED={seed}");
     let policies = if seed.is_multiple_of(2) { [Resend, Hold] } else { [Hold, Resend] };
     let both = [Engine::Sqlite, Engine::Postgres].into_iter().zip(policies);
-    let both = both.map(|(engine, policy)| tokio::spawn(killed_at_random(engine, policy, seed)));
+    let both = both.map(|(engine, on_unknown)| {
+        let history = (seed / 2).is_multiple_of(2);
+        let plan = Plan { engine, processes: 3, interval_ms: 0, on_unknown, history };
+        tokio::spawn(killed_at_random(plan, seed))
+    });
     for run in futures_util::future::join_all(both).await {
         run.unwrap();
     }
