@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod ambiguity;
 mod architecture;
 mod check;
 mod collector;
@@ -19,6 +20,7 @@ mod fleet;
 mod kill_matrix;
 mod lanes;
 mod metrics;
+mod outbox;
 mod pitfalls;
 mod postgres;
 mod postgres_server;
