@@ -317,7 +317,9 @@ async fn client_of_a_round(desk: &Desk) -> tokio::process::Child {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_token_is_not_shown_again_until_somebody_says_so() {
     for desk in Desk::each().await {
-        desk.workspace.fault(json!({ "platform": "slack", "kind": "revoked_token" }));
+        desk.workspace.fault(
+            json!({ "platform": "slack", "kind": "revoked_token", "method": "chat.postMessage" }),
+        );
         for attempt in ["first", "second"] {
             let sent = desk.run(&["send", SLACK, attempt, "-o", "json"]).await;
             let receipt: Value = serde_json::from_slice(&sent.stdout).unwrap();

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::model::{
     Action, Delivery, Disposition, Doubt, Failure, Placement, PlatformKind, Reason, Step,
 };
-use crate::platform::{Platform, Sent};
+use crate::platform::{Capabilities, Platform, Sent};
 use crate::policy::{Policy, Route};
 use crate::store::{Claim, Claimant, Outbox, Recorded, Settled, StoreError, Verdict};
 use crate::telemetry::Metrics;
@@ -252,6 +252,21 @@ impl InFlight {
     }
 }
 
+/// What came of the current step.
+struct Attempt {
+    outcome: Result<Sent, Failure>,
+    /// How it was settled whether an earlier attempt had arrived.
+    doubt: Option<Doubt>,
+    /// The platform answered that it does not tell what arrived.
+    untold: bool,
+}
+
+impl Attempt {
+    const fn of(outcome: Result<Sent, Failure>) -> Self {
+        Self { outcome, doubt: None, untold: false }
+    }
+}
+
 impl Inner {
     /// Does the current step of a claimed delivery, and records the result; false if it could not be recorded.
     async fn attempt(&self, platform: Arc<dyn Platform>, claim: Claim) -> bool {
@@ -345,73 +360,70 @@ impl Inner {
             delivery.placement.thread = thread.thread.or(delivery.placement.thread);
             delivery.placement.reply_to = thread.reply_to.or(delivery.placement.reply_to);
         }
-        let mut rules = Rules {
-            on_unknown: self.on_unknown,
-            base: self.backoff,
-            capabilities: platform.capabilities(),
-        };
-        let (outcome, doubt) = if interrupted {
+        let attempt = if interrupted {
             let hint = "Herald stopped in the middle of sending it";
-            (Err(Failure::ambiguous(Reason::Interrupted, hint)), None)
+            Attempt::of(Err(Failure::ambiguous(Reason::Interrupted, hint)))
         } else {
-            self.step(platform, &route, &delivery, &mut rules).await
+            self.step(platform, &route, &delivery).await
         };
+        let Attempt { outcome, doubt, untold } = attempt;
         if doubt == Some(Doubt::Absent) {
             delivery.doubtful_since = None;
         }
         tell(&mut delivery, doubt);
-        let (now, answer) = (self.clock.now(), outcome.as_ref().map(|_| ()));
+        let now = self.clock.now();
+        let answer = if untold { Ok(()) } else { outcome.as_ref().map(|_| ()) };
         let asked = Asked {
             platform: platform.kind(),
             fingerprint: platform.credential().fingerprint,
             troubled,
         };
         let verdict = breaker::verdict(asked, answer, self.probe, now);
+        let capabilities = platform.capabilities();
+        let recalls = capabilities.recalls && !untold;
+        let rules = Rules {
+            on_unknown: self.on_unknown,
+            base: self.backoff,
+            capabilities: Capabilities { recalls, ..capabilities },
+        };
         let thread_of = |first: &str| platform.thread_of(first);
         let settled = settle(delivery, outcome, rules, thread_of, now, self.clock.jitter());
         Settled { verdict, doubt: doubt.or(settled.doubt), ..settled }
     }
 
-    /// Does the current step, unless the platform says that it is done; and how it was settled whether it is.
-    async fn step(
-        &self,
-        platform: &dyn Platform,
-        route: &Route,
-        delivery: &Delivery,
-        rules: &mut Rules,
-    ) -> (Result<Sent, Failure>, Option<Doubt>) {
+    /// Does the current step, unless the platform says that it is done.
+    async fn step(&self, platform: &dyn Platform, route: &Route, delivery: &Delivery) -> Attempt {
         let Some(step) = delivery.steps.get(delivery.cursor) else {
-            return (Ok(Sent::default()), None);
+            return Attempt::of(Ok(Sent::default()));
         };
         let mut placement = placement(&step.action, &delivery.placement);
         if let Action::OpenThread { .. } = &step.action {
             if let Some(thread) = &delivery.placement.thread {
-                return (Ok(Sent { id: thread.clone(), permalink: None }), None);
+                return Attempt::of(Ok(Sent { id: thread.clone(), permalink: None }));
             }
             placement.reply_to = delivery.messages.first().map(|root| root.id.clone());
         }
         let doubtful = delivery.doubtful_since.filter(|_| delivery.may_have_arrived());
-        let Some(since) = doubtful.filter(|_| rules.capabilities.recalls && !delivery.resent)
-        else {
-            return (self.request(platform, route, &placement, step).await, None);
+        let asks = platform.capabilities().recalls && !delivery.resent;
+        let Some(since) = doubtful.filter(|_| asks) else {
+            return Attempt::of(self.request(platform, route, &placement, step).await);
         };
         // It was sent before its answer was found to be lost, by clocks that need not agree.
         let since = since.before(REQUEST * 3);
-        let recalled = guarded(platform.recall(route, &placement, step, since)).await;
-        match recalled {
-            Ok(Some(sent)) => (Ok(sent), Some(Doubt::Found)),
+        match guarded(platform.recall(route, &placement, step, since)).await {
+            Ok(Some(sent)) => Attempt { doubt: Some(Doubt::Found), ..Attempt::of(Ok(sent)) },
             Ok(None) => {
-                (self.request(platform, route, &placement, step).await, Some(Doubt::Absent))
+                let outcome = self.request(platform, route, &placement, step).await;
+                Attempt { doubt: Some(Doubt::Absent), ..Attempt::of(outcome) }
             }
             Err(Failure { reason, disposition: Disposition::GiveUp, hint })
                 if reason != Reason::Auth =>
             {
                 tracing::info!(delivery = %delivery.id, %reason, hint, "whether it arrived cannot be looked up");
-                rules.capabilities.recalls = false;
                 let reason = delivery.reason.unwrap_or(reason);
-                (Err(Failure::ambiguous(reason, hint)), None)
+                Attempt { untold: true, ..Attempt::of(Err(Failure::ambiguous(reason, hint))) }
             }
-            Err(failure) => (Err(failure.unseen()), None),
+            Err(failure) => Attempt::of(Err(failure.unseen())),
         }
     }
 

@@ -527,6 +527,25 @@ async fn a_history_that_may_not_be_read_leaves_it_to_the_operator() {
     assert_eq!(bench.states(&[id]).await[0].state, DeliveryState::Unknown, "not a third time");
 }
 
+/// Slack answers, although it does not tell.
+#[tokio::test]
+async fn a_history_that_may_not_be_read_is_no_failure_of_the_platform() {
+    let lost = [Turn::Lose { applied: true }, Turn::Accept, Turn::Lose { applied: true }];
+    let mut bench = Bench::new(&lost, false, OnUnknown::Resend).await;
+    Arc::get_mut(&mut bench.platform).unwrap().recalls = Some(false);
+    for text in ["1", "2"] {
+        bench.queue("C0A", &[text.to_owned()], None).await;
+        bench.worker("p0").tick().await.unwrap();
+        bench.clock.advance(Duration::from_secs(3));
+        let claims = bench.worker("p0").tick().await.unwrap().claimed;
+        assert_eq!(claims, 1, "asked about");
+        bench.run().await;
+        let pauses = bench.outbox.pauses().await.unwrap();
+        assert!(pauses.is_empty(), "{pauses:?}");
+    }
+    assert!(bench.clock.now().since(T0) < Duration::from_secs(20), "no breaker held it up");
+}
+
 #[tokio::test]
 async fn a_refused_token_stops_its_bot_until_it_changes() {
     let bench = Bench::new(&[Turn::Unauthorized], false, OnUnknown::Resend).await;
