@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use herald::clock::{Clock, SystemClock};
+use herald::store::Outbox;
+use herald::store::postgres::Postgres;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UnixStream};
@@ -131,6 +134,30 @@ async fn replicas_share_a_database() {
     let sent = run(&env, &["send", SLACK, "from the shell"]).await;
     assert!(sent.status.success(), "{sent:?}");
     assert!(workspace.texts(SLACK).contains(&"from the shell".to_owned()));
+}
+
+/// Whoever only looked would need half a second for each, on average.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_put_into_the_outbox_elsewhere_is_sent_at_once() {
+    let Some(url) = schema() else { return };
+    let workspace = Workspace::open().await;
+    let env = env(&workspace, &url);
+    let replica = Replica::start(&env, 0).await;
+    let archived = json!({ "platform": "slack", "channel": "C0ALERTS", "kind": "archived" });
+    let elsewhere = Postgres::open(&url.into(), Arc::new(SystemClock)).await.unwrap();
+    let mut took = Duration::ZERO;
+    for n in 0..6 {
+        workspace.fault(archived.clone());
+        let failed = replica.client.send(SLACK, &format!("{n}")).await;
+        assert_eq!(failed.content["status"], "failed", "{}", failed.text);
+        let id = failed.content["delivery_id"].as_str().unwrap().parse().unwrap();
+        let now = SystemClock.now();
+        elsewhere.retry(id, now, now.after(Duration::from_secs(60))).await.unwrap();
+        let since = Instant::now();
+        until("it arrives", async || workspace.texts(SLACK).len() == n + 1).await;
+        took += since.elapsed();
+    }
+    assert!(took < Duration::from_millis(1_500), "{took:?} for six");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

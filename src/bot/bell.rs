@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::store::Mark;
+
 /// Rung when something was stored for a conversation: for who holds it, or else for who would.
 #[derive(Default)]
 pub(super) struct Bell {
@@ -27,6 +29,15 @@ impl Bell {
     pub(super) fn ring(&self, conversation: &str) {
         match self.sessions().get(conversation) {
             Some(session) => session.notify_one(),
+            None => self.anybody.notify_one(),
+        }
+    }
+
+    /// Rings from afar: for who holds the conversation here, or else for who would.
+    pub(super) fn ring_for(&self, mark: Mark) {
+        let sessions = self.sessions();
+        match sessions.iter().find(|(conversation, _)| Mark::of(conversation) == mark) {
+            Some((_, session)) => session.notify_one(),
             None => self.anybody.notify_one(),
         }
     }

@@ -144,6 +144,7 @@ impl Bot {
         let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
         let mut sessions = JoinSet::new();
         let mut forget_at = self.inner.clock.now();
+        let mut calls = self.inner.store.calls();
         while !stop.is_cancelled() {
             let now = self.inner.clock.now();
             if now >= forget_at {
@@ -156,6 +157,7 @@ impl Bot {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.inner.bell.rung() => {}
+                mark = calls.next() => self.inner.bell.ring_for(mark),
                 Some(ended) = sessions.join_next() => if let Err(error) = ended {
                     tracing::error!(%error, "a conversation ended badly; it goes on when its lease has run out");
                 },

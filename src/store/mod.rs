@@ -5,11 +5,13 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+mod hints;
 mod inbound;
 pub mod postgres;
 mod rows;
 pub mod sqlite;
 
+pub use hints::{Hint, Hints, Mark};
 pub use inbound::{ConversationKey, Conversations, Held, Leases, Saved, Waiting};
 
 use std::collections::BTreeMap;
@@ -28,7 +30,7 @@ use crate::platform::Pace;
 pub enum StoreError {
     /// The database refused (disk full, locked for too long, read-only, gone).
     #[error("the store failed: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
     /// A row cannot be read: written by another version, or damaged.
     #[error("the store holds a row that cannot be read: {0}")]
     Corrupt(String),
@@ -44,6 +46,13 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+}
+
+/// The driver's error is part of the text, so it is no source besides: whoever prints the whole chain would print it again.
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
 }
 
 /// A submission on its way into the outbox.
@@ -206,6 +215,11 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// What has not come to its end, by platform; a platform for which there is nothing may be left out.
     async fn backlog(&self) -> Result<BTreeMap<PlatformKind, Backlog>, StoreError>;
+
+    /// What other processes do, from now on, where the store can tell: see [`Hints`].
+    fn hints(&self) -> Hints<Hint> {
+        Hints::none()
+    }
 
     /// Fails if nothing can be stored right now.
     async fn check_writable(&self) -> Result<(), StoreError>;

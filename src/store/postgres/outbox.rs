@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::model::{ClientName, Delivery, DeliveryId, Placement, PlatformKind, Reason, Scope};
 use crate::store::rows::{delivery, readable, to_json};
 use crate::store::{
-    Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded,
+    Backlog, Claim, Claimant, Enqueued, Filter, Hint, Hints, Hold, NewDelivery, Outbox, Recorded,
 };
 
 /// Whoever asks more often gets the last answer: asking takes no token, and each try is a write.
@@ -41,6 +41,10 @@ impl Outbox for Postgres {
             };
             let enqueued = enqueue(&mut db, &new).await?;
             db.commit().await?;
+            self.notices.accepts_as(&new.submitter);
+            if matches!(enqueued, Enqueued::New | Enqueued::Retried(_)) {
+                self.notices.queued();
+            }
             Ok(enqueued)
         })
         .await
@@ -71,8 +75,11 @@ impl Outbox for Postgres {
     ) -> Result<Recorded, StoreError> {
         self.access(async {
             let mut db = self.begin().await?;
-            let recorded = record(&mut db, epoch, delivery, hold, thread).await?;
+            let (recorded, submitter) = record(&mut db, epoch, delivery, hold, thread).await?;
             db.commit().await?;
+            if let Some(submitter) = submitter.filter(|_| delivery.state.is_final()) {
+                self.notices.ended(delivery.id, &submitter);
+            }
             Ok(recorded)
         })
         .await
@@ -193,9 +200,12 @@ impl Outbox for Postgres {
     ) -> Result<Option<Delivery>, StoreError> {
         self.access(async {
             let mut db = self.begin().await?;
-            requeue(&mut db, id, now, deadline, None).await?;
+            let requeued = requeue(&mut db, id, now, deadline, None).await?;
             let delivery = by_id(&mut db, id).await?;
             db.commit().await?;
+            if requeued {
+                self.notices.queued();
+            }
             Ok(delivery)
         })
         .await
@@ -249,9 +259,18 @@ impl Outbox for Postgres {
         tried
     }
 
+    fn hints(&self) -> Hints<Hint> {
+        self.notices.outbox(&self.options)
+    }
+
     async fn close(&self) {
+        self.notices.stop();
         // Waits for what is under way, but not for a server that is away.
-        let _ = tokio::time::timeout(CLOSE, self.pool.close()).await;
+        let _ = tokio::time::timeout(CLOSE, async {
+            self.notices.tell_now(&self.pool).await;
+            self.pool.close().await;
+        })
+        .await;
     }
 }
 
@@ -280,13 +299,14 @@ pub(super) async fn lock_lane(db: Db<'_>, id: DeliveryId) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Whether it was recorded, and who submitted the delivery.
 async fn record(
     db: Db<'_>,
     epoch: i64,
     delivery: &Delivery,
     hold: Option<Hold>,
     thread: Option<Placement>,
-) -> Result<Recorded, StoreError> {
+) -> Result<(Recorded, Option<String>), StoreError> {
     let lane = delivery.channel.to_string();
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
     // As long as the epoch is this claim's, nobody else changes whether its delivery is pending: what the statement sees
@@ -305,7 +325,7 @@ async fn record(
     .execute(&mut *db)
     .await?;
     if released.rows_affected() == 0 {
-        return Ok(Recorded::Fenced);
+        return Ok((Recorded::Fenced, None));
     }
     if let Some(hold) = hold.filter(|hold| hold.scope == Scope::Credential) {
         query(
@@ -329,17 +349,16 @@ async fn record(
         .execute(&mut *db)
         .await?;
     }
-    save(db, delivery).await?;
-    Ok(Recorded::Done)
+    Ok((Recorded::Done, save(db, delivery).await?))
 }
 
-/// Writes what can change of a delivery. Its lane is locked, and its count kept by the caller.
-async fn save(db: Db<'_>, delivery: &Delivery) -> Result<(), StoreError> {
-    query(
+/// Writes what can change of a delivery, and tells who submitted it. Its lane is locked, and its count kept by the caller.
+async fn save(db: Db<'_>, delivery: &Delivery) -> Result<Option<String>, StoreError> {
+    let saved = query(
         "UPDATE deliveries SET placement = $2, cursor = $3, state = $4, attempts = $5, doubtful_since = $6,
              resent = $7, messages = $8, permalink = $9, reason = $10, hint = $11, warnings = $12,
              deadline = least(deadline, $13), finished_at = $14
-         WHERE id = $1",
+         WHERE id = $1 RETURNING submitter",
     )
     .bind(delivery.id.to_string())
     .bind(to_json(&delivery.placement)?)
@@ -356,7 +375,7 @@ async fn save(db: Db<'_>, delivery: &Delivery) -> Result<(), StoreError> {
     .bind(to_json(&delivery.warnings)?)
     .bind(delivery.deadline.0)
     .bind(delivery.finished_at.map(|at| at.0))
-    .execute(db)
+    .fetch_optional(db)
     .await?;
-    Ok(())
+    Ok(saved.map(|row| row.try_get("submitter")).transpose()?)
 }

@@ -350,7 +350,7 @@ async fn numbers_are_given_while_the_lane_or_the_conversation_is_locked() {
         loop {
             let row = query(
                 "SELECT (SELECT last_value FROM deliveries_seq_seq), (SELECT last_value FROM events_seq_seq),
-                     count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))",
+                     count(*) FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid",
             )
             .fetch_one(&mut *db)
             .await
