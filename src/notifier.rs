@@ -79,7 +79,11 @@ pub enum SubmitError {
 
 impl From<StoreError> for SubmitError {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = %error, "a submission could not be stored");
+        match error {
+            // The worker tells once, for all the callers.
+            StoreError::Away(_) => tracing::debug!(%error, "a submission could not be stored"),
+            _ => tracing::error!(%error, "a submission could not be stored"),
+        }
         Self::Store
     }
 }

@@ -15,6 +15,7 @@ mod discord_cards;
 mod discord_gateway;
 mod durability;
 mod metrics;
+mod outage;
 mod pitfalls;
 mod postgres;
 mod postgres_server;

@@ -19,7 +19,7 @@ use crate::postgres_server::schema;
 use crate::world::{Client, EVERY, SLACK, Workspace, free_port, herald, until};
 
 /// The environment of a Herald in this workspace that stores in this database.
-fn env(workspace: &Workspace, url: &str) -> BTreeMap<String, String> {
+pub fn env(workspace: &Workspace, url: &str) -> BTreeMap<String, String> {
     let mut env = workspace.env();
     env.insert("HERALD_DATABASE_URL".to_owned(), url.to_owned());
     env
@@ -72,19 +72,19 @@ impl Replica {
     }
 }
 
-async fn run(env: &BTreeMap<String, String>, arguments: &[&str]) -> Output {
+pub async fn run(env: &BTreeMap<String, String>, arguments: &[&str]) -> Output {
     herald(env).args(arguments).output().await.unwrap()
 }
 
 /// The texts that were accepted for a channel, in that order.
-async fn accepted(env: &BTreeMap<String, String>, channel: &str) -> Vec<String> {
+pub async fn accepted(env: &BTreeMap<String, String>, channel: &str) -> Vec<String> {
     let listed = run(env, &["outbox", "list", "--most", "1000", "-o", "json"]).await;
     let deliveries: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
     let here = deliveries.iter().rev().filter(|delivery| delivery["channel"] == channel);
-    here.map(|it| it["steps"][0]["part"]["plain"].as_str().unwrap().to_owned()).collect()
+    here.filter_map(|it| it["steps"][0]["part"]["plain"].as_str().map(str::to_owned)).collect()
 }
 
-fn first_seen(texts: &[String]) -> Vec<String> {
+pub fn first_seen(texts: &[String]) -> Vec<String> {
     let mut seen = Vec::new();
     for text in texts {
         if !seen.contains(text) {

@@ -16,14 +16,14 @@ use crate::talking::{PLACES, Place, Talk};
 use crate::world::{Workspace, free_port, herald, until};
 
 /// Other conversations than those of [`PLACES`], one on each platform.
-const ELSEWHERE: [Place; 3] = [
+pub const ELSEWHERE: [Place; 3] = [
     Place { channel: "slack:C0ALERTS", mention: "<@U0HERALD> " },
     Place { channel: "discord:400000000000000001", mention: "" },
     Place { channel: "telegram:-1001000000001", mention: "@herald_sandbox_bot " },
 ];
 
 /// Settings without pauses between messages, and with quick retries.
-const FAST_FILE: &str = "
+pub const FAST_FILE: &str = "
 slack: {pace: {interval_ms: 0, burst: 1}}
 discord: {pace: {interval_ms: 0, burst: 1}}
 telegram: {pace: {interval_ms: 0, burst: 1}}
@@ -43,7 +43,7 @@ fn on_postgres() -> Option<tempfile::TempDir> {
 }
 
 /// What the agent's `slow` says at last.
-const ANSWER: &str = "api-0 runs";
+pub const ANSWER: &str = "api-0 runs";
 
 /// A `herald bot` of its own process.
 struct Process {
@@ -135,13 +135,13 @@ impl Process {
 }
 
 /// The requests that asked the agent something with `text` in it.
-fn asked(workspace: &Workspace, text: &str) -> Vec<AgentRequest> {
+pub fn asked(workspace: &Workspace, text: &str) -> Vec<AgentRequest> {
     let asks = |method: &str| method == "message/stream" || method == "SendStreamingMessage";
     let requests = workspace.world.agent_requests().into_iter();
     requests.filter(|request| asks(&request.method) && request.text.contains(text)).collect()
 }
 
-fn talks<'w>(workspace: &'w Workspace, places: &[Place], text: &str) -> Vec<Talk<'w>> {
+pub fn talks<'w>(workspace: &'w Workspace, places: &[Place], text: &str) -> Vec<Talk<'w>> {
     let start = |place: &Place| {
         let mut talk = Talk::new(workspace, *place);
         talk.says(text);
@@ -150,12 +150,12 @@ fn talks<'w>(workspace: &'w Workspace, places: &[Place], text: &str) -> Vec<Talk
     places.iter().map(start).collect()
 }
 
-fn with<'m>(shown: &'m [Message], text: &str) -> Vec<&'m Message> {
+pub fn with<'m>(shown: &'m [Message], text: &str) -> Vec<&'m Message> {
     shown.iter().filter(|message| message.text.contains(text)).collect()
 }
 
 /// Waits until nothing in the conversation looks as if it were in progress.
-async fn settles(talk: &Talk<'_>) {
+pub async fn settles(talk: &Talk<'_>) {
     let what = format!("nothing is in progress in {:?}", talk.texts());
     until(&what, async || {
         let open = |message: &Message| {

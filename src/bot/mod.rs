@@ -145,13 +145,15 @@ impl Bot {
         let mut sessions = JoinSet::new();
         let mut forget_at = self.inner.clock.now();
         let mut calls = self.inner.store.calls();
+        let mut trouble = None;
         while !stop.is_cancelled() {
             let now = self.inner.clock.now();
             if now >= forget_at {
                 forget_at = now.after(FORGET_EVERY);
                 self.forget().await;
             }
-            let may_hold_more = self.hold_what_waits(&room, &mut sessions, &stop).await;
+            let may_hold_more =
+                self.hold_what_waits(&room, &mut sessions, &stop, &mut trouble).await;
             // With no room, or a store that is away, there is nothing to look for.
             let pause = if may_hold_more { self.pause().await } else { POLL };
             tokio::select! {
@@ -167,11 +169,14 @@ impl Bot {
         while sessions.join_next().await.is_some() {}
     }
 
+    /// Takes on what there is room for; false if nothing more can be. What is wrong with the store is told once, until it
+    /// changes or the store works again.
     async fn hold_what_waits(
         &self,
         room: &Arc<Semaphore>,
         sessions: &mut JoinSet<()>,
         stop: &CancellationToken,
+        trouble: &mut Option<String>,
     ) -> bool {
         let inner = &self.inner;
         let most = u32::try_from(room.available_permits()).unwrap_or(u32::MAX).min(32);
@@ -181,10 +186,17 @@ impl Bot {
         let held = match inner.store.hold(&inner.process, inner.clock.now(), LEASE, most).await {
             Ok(held) => held,
             Err(error) => {
-                tracing::error!(%error, "the conversations cannot be read; trying again");
+                let error = error.to_string();
+                if trouble.as_ref() != Some(&error) {
+                    tracing::error!(error, "the conversations cannot be read; trying again");
+                    *trouble = Some(error);
+                }
                 return false;
             }
         };
+        if trouble.take().is_some() {
+            tracing::info!("the conversations can be read again");
+        }
         for held in held {
             let (inner, stop) = (Arc::clone(inner), stop.clone());
             let permit = Arc::clone(room).try_acquire_owned();

@@ -54,6 +54,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long one may take once it has a connection. Shorter than a lease, by more than a request to a platform may take.
 const ACCESS: Duration = Duration::from_secs(8);
 
+/// What to do about a server that does not answer.
+const SEE_TO: &str =
+    "see that it runs, and that the network lets Herald through; nothing has to be restarted here";
+
 type Db<'c> = &'c mut sqlx::PgConnection;
 
 /// The store in one schema of a PostgreSQL database.
@@ -206,7 +210,7 @@ fn away(place: &str, error: StoreError) -> StoreError {
     let busy = code == "53300";
     match error {
         sqlx::Error::PoolTimedOut => StoreError::Away(format!(
-            "PostgreSQL at {place} cannot be reached, or is too busy, for {} s; trying again helps once it is back",
+            "PostgreSQL at {place} cannot be reached, or is too busy, for {} s: {SEE_TO}",
             CONNECT.as_secs()
         )),
         sqlx::Error::PoolClosed => StoreError::Closed,
@@ -215,14 +219,14 @@ fn away(place: &str, error: StoreError) -> StoreError {
             error.message()
         )),
         error if busy || is_lost(&error) || matches!(error, sqlx::Error::Tls(_)) => {
-            StoreError::Away(format!("PostgreSQL at {place} cannot be reached: {error}"))
+            StoreError::Away(format!("PostgreSQL at {place} cannot be reached ({error}): {SEE_TO}"))
         }
         error => StoreError::Database(error),
     }
 }
 
 fn silent(place: &str) -> StoreError {
-    StoreError::Away(format!("PostgreSQL at {place} does not answer in time"))
+    StoreError::Away(format!("PostgreSQL at {place} does not answer in time: {SEE_TO}"))
 }
 
 /// PostgreSQL's texts hold any character but NUL, which stands for nothing a person would miss.

@@ -199,12 +199,15 @@ async fn listen(notices: Weak<Notices>, options: PgConnectOptions) {
     let (mut pause, mut told) = (first, false);
     loop {
         let since = Instant::now();
-        let Some(why) = hear(&notices, &options, &mut told).await else { return };
-        if !std::mem::replace(&mut told, true) {
-            tracing::info!(
-                why,
-                "PostgreSQL's notices do not arrive: what other replicas do is seen by looking, every second"
-            );
+        match hear(&notices, &options, &mut told).await {
+            // Whoever needs the database says that it is away.
+            Ended::Broken(why) => tracing::debug!(why, "PostgreSQL's notices are not heard"),
+            Ended::Deaf if !std::mem::replace(&mut told, true) => tracing::info!(
+                "PostgreSQL's notices do not arrive, as behind a pooler in transaction mode: what other replicas do is \
+                 seen by looking, every second"
+            ),
+            Ended::Deaf => {}
+            Ended::Unwanted => return,
         }
         if since.elapsed() > longest {
             pause = first;
@@ -218,13 +221,19 @@ fn patience_of(notices: &Weak<Notices>) -> Option<Patience> {
     notices.upgrade().map(|notices| notices.patience)
 }
 
-/// Hears what others say, and why there is no more to hear; `None` if nobody wants to know.
-async fn hear(
-    notices: &Weak<Notices>,
-    options: &PgConnectOptions,
-    told: &mut bool,
-) -> Option<String> {
-    let (channel, silence) = notices.upgrade().map(|n| (n.channel.clone(), n.patience.silence))?;
+/// Why there is no more to hear.
+enum Ended {
+    Broken(String),
+    /// Not even this process's own notices arrive.
+    Deaf,
+    /// Nobody wants to know.
+    Unwanted,
+}
+
+/// Hears what others say. Whether it was `told` that nothing arrives is set right as soon as something does.
+async fn hear(notices: &Weak<Notices>, options: &PgConnectOptions, told: &mut bool) -> Ended {
+    let about = notices.upgrade().map(|n| (n.channel.clone(), n.patience.silence));
+    let Some((channel, silence)) = about else { return Ended::Unwanted };
     // A connection that hangs while it ends must not keep the next one waiting: each has a pool of its own.
     let pool = PgPoolOptions::new()
         .max_connections(1)
@@ -240,23 +249,21 @@ async fn hear(
     };
     let mut listener = match timeout(CONNECT + ACCESS, begin).await {
         Ok(Ok(listener)) => listener,
-        Ok(Err(error)) => return Some(error.to_string()),
-        Err(_) => return Some("the server does not answer in time".to_owned()),
+        Ok(Err(error)) => return Ended::Broken(error.to_string()),
+        Err(_) => return Ended::Broken("the server does not answer in time".to_owned()),
     };
     loop {
         let notice = match timeout(silence, listener.try_recv()).await {
             Ok(Ok(Some(notice))) => notice,
-            Ok(Ok(None)) => return Some("the connection broke".to_owned()),
-            Ok(Err(error)) => return Some(error.to_string()),
-            Err(_) => {
-                let why = "not even this process's own arrive: is there a pooler in transaction mode in between?";
-                return Some(why.to_owned());
-            }
+            Ok(Ok(None)) => return Ended::Broken("the connection broke".to_owned()),
+            Ok(Err(error)) => return Ended::Broken(error.to_string()),
+            Err(_) => return Ended::Deaf,
         };
         if std::mem::take(told) {
             tracing::info!("PostgreSQL's notices arrive");
         }
-        notices.upgrade()?.heard(notice.payload());
+        let Some(notices) = notices.upgrade() else { return Ended::Unwanted };
+        notices.heard(notice.payload());
     }
 }
 
