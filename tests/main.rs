@@ -21,6 +21,7 @@ mod postgres;
 mod postgres_server;
 mod recovery;
 mod refusals;
+mod replicas;
 mod secrets;
 mod sending;
 mod slack;

@@ -26,15 +26,15 @@ pub fn env(workspace: &Workspace, url: &str) -> BTreeMap<String, String> {
 }
 
 /// A `herald serve` of its own process.
-struct Replica {
-    child: Child,
-    client: Client,
+pub struct Replica {
+    pub child: Child,
+    pub client: Client,
     address: String,
 }
 
 impl Replica {
     /// `interval_ms` between two messages in a channel.
-    async fn start(env: &BTreeMap<String, String>, interval_ms: u32) -> Self {
+    pub async fn start(env: &BTreeMap<String, String>, interval_ms: u32) -> Self {
         let pace = format!("{{pace: {{interval_ms: {interval_ms}, burst: 1}}}}");
         let file = tempfile::NamedTempFile::new().unwrap();
         let settings = format!(
@@ -58,14 +58,14 @@ impl Replica {
         Self { child, client, address }
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(
             std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success()
         );
     }
 
-    async fn ready(&self) -> (u16, String) {
+    pub async fn ready(&self) -> (u16, String) {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer = http.get(format!("http://{}/readyz", self.address)).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
