@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from rendering import ROOT
 
@@ -19,6 +20,7 @@ class Facts:
     flags: set
     tools: set
     secrets: dict
+    databases: list
     config_maps: dict
     services: list
     agents: set
@@ -37,6 +39,11 @@ def gather(installs):
         flags={name.replace("_", "-") for name in re.findall(r"^ +(\w+): ", command_line, re.M)},
         tools={json.loads(snapshot(path))["name"] for path in tool_snapshots()},
         secrets={d["metadata"]["name"]: set(d["stringData"]) for d in everything if d["kind"] == "Secret"},
+        databases=[
+            urlsplit(d["stringData"]["HERALD_DATABASE_URL"])
+            for d in everything
+            if d["kind"] == "Secret" and "HERALD_DATABASE_URL" in d["stringData"]
+        ],
         config_maps={d["metadata"]["name"]: d.get("data", {}) for d in everything if d["kind"] == "ConfigMap"},
         services=[d for d in everything if d["kind"] == "Service"],
         agents={(d["metadata"]["namespace"], d["metadata"]["name"]) for d in everything if d["kind"] == "Agent"},
