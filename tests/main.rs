@@ -17,6 +17,7 @@ mod durability;
 mod metrics;
 mod outage;
 mod pitfalls;
+mod pooler;
 mod postgres;
 mod postgres_server;
 mod recovery;

@@ -52,14 +52,14 @@ impl Database {
 }
 
 /// A Herald of its own process.
-struct Herald {
+pub struct Herald {
     child: Child,
-    base: String,
+    pub base: String,
     log: PathBuf,
 }
 
 impl Herald {
-    async fn start(env: &BTreeMap<String, String>, command: &str, directory: &Path) -> Self {
+    pub async fn start(env: &BTreeMap<String, String>, command: &str, directory: &Path) -> Self {
         let (address, file) = (format!("127.0.0.1:{}", free_port()), directory.join("herald.yaml"));
         std::fs::write(&file, FAST_FILE).unwrap();
         let log = directory.join(format!("{command}.log"));
@@ -72,6 +72,11 @@ impl Herald {
         let herald = Self { child, base: format!("http://{address}"), log };
         until("it is ready", async || herald.ready().await.is_some_and(|(ok, _)| ok)).await;
         herald
+    }
+
+    pub fn client(&self) -> Client {
+        let port = self.base.rsplit(':').next().unwrap().parse().unwrap();
+        Client::new(([127, 0, 0, 1], port).into())
     }
 
     /// Whether it is ready, and what it says about it.
@@ -93,7 +98,8 @@ impl Herald {
         assert!(detail.contains(place) && detail.contains("see that it runs"), "{detail}");
     }
 
-    async fn terminate(mut self) -> String {
+    /// Ends it as Kubernetes does, and tells what it logged.
+    pub async fn terminate(mut self) -> String {
         let pid = self.child.id().unwrap().to_string();
         assert!(
             std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success()
@@ -155,8 +161,7 @@ async fn a_database_that_is_gone_for_half_a_minute_loses_nothing() {
     );
     let place = server.url.split_once('@').unwrap().1.replace("%2F", "/");
     let calls = Arc::new(Mutex::new(Calls::default()));
-    let port = serve.base.rsplit(':').next().unwrap().parse().unwrap();
-    let mut load = call_all_the_time(&Client::new(([127, 0, 0, 1], port).into()), &calls);
+    let mut load = call_all_the_time(&serve.client(), &calls);
     let count = || calls.lock().unwrap().accepted.values().map(Vec::len).sum::<usize>();
     until("messages flow", async || count() > 50).await;
     let running = talks(&workspace, &PLACES, "slow 6");

@@ -8,17 +8,19 @@
 //! process is under way at a time, and tells everything that happened meanwhile. A process that is killed in between
 //! told nothing: others find it by looking.
 //!
-//! **One more connection, with `LISTEN`,** in a process that sends or holds conversations. Behind a pooler in transaction mode it
-//! hears nothing (<https://www.pgbouncer.org/features.html>), and a broken network may not say that it is broken. Each
-//! process therefore says something at least once a minute, if only to itself, and a connection that hears nothing for longer
-//! is made anew, after a pause that grows. Herald works without.
+//! **One more connection, with `LISTEN`,** in a process that sends or holds conversations. Behind a pooler in transaction mode
+//! it would hear nothing (<https://www.pgbouncer.org/features.html>), and worse: others would hear in its place, in the middle of
+//! what they asked for, which the driver takes for a broken connection. So it asks for a setting of its own when it begins, which no
+//! pooler passes on, and listens only where it is found again. A broken network may not say that it is broken: each process
+//! says something at least once a minute, if only to itself, and a connection that hears nothing for longer is made anew. Every new
+//! one comes after a pause that grows. Herald works without.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Row};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -34,6 +36,9 @@ const GAP: Duration = Duration::from_millis(10);
 const MOST: usize = 128;
 /// The most that wait within the process to be looked at.
 const HEARD: usize = 1_024;
+
+/// The setting by which a session is known again. PostgreSQL lets anybody have settings with such a name.
+const OWN: &str = "herald.session";
 
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug)]
@@ -224,7 +229,7 @@ fn patience_of(notices: &Weak<Notices>) -> Option<Patience> {
 /// Why there is no more to hear.
 enum Ended {
     Broken(String),
-    /// Not even this process's own notices arrive.
+    /// Somebody in between gives each transaction a session, or not even this process's own notices arrive.
     Deaf,
     /// Nobody wants to know.
     Unwanted,
@@ -232,23 +237,31 @@ enum Ended {
 
 /// Hears what others say. Whether it was `told` that nothing arrives is set right as soon as something does.
 async fn hear(notices: &Weak<Notices>, options: &PgConnectOptions, told: &mut bool) -> Ended {
-    let about = notices.upgrade().map(|n| (n.channel.clone(), n.patience.silence));
-    let Some((channel, silence)) = about else { return Ended::Unwanted };
+    let about =
+        notices.upgrade().map(|n| (n.channel.clone(), n.source.clone(), n.patience.silence));
+    let Some((channel, source, silence)) = about else { return Ended::Unwanted };
     // A connection that hangs while it ends must not keep the next one waiting: each has a pool of its own.
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_lazy_with(options.clone());
+        .connect_lazy_with(options.clone().options([(OWN, &source)]));
     let begin = async {
         let mut listener = PgListener::connect_with(&pool).await?;
+        let asked = AssertSqlSafe(format!("SELECT current_setting('{OWN}', true)"));
+        let found = sqlx::raw_sql(asked).fetch_one(&mut listener).await?;
+        if found.try_get::<Option<String>, _>(0)?.as_ref() != Some(&source) {
+            return Ok(None);
+        }
         listener.eager_reconnect(false);
         listener.listen(&channel).await?;
-        Ok::<_, sqlx::Error>(listener)
+        Ok::<_, sqlx::Error>(Some(listener))
     };
     let mut listener = match timeout(CONNECT + ACCESS, begin).await {
-        Ok(Ok(listener)) => listener,
+        Ok(Ok(Some(listener))) => listener,
+        Ok(Ok(None)) => return Ended::Deaf,
+        Ok(Err(error)) if is_refused(&error) => return Ended::Deaf,
         Ok(Err(error)) => return Ended::Broken(error.to_string()),
         Err(_) => return Ended::Broken("the server does not answer in time".to_owned()),
     };
@@ -265,6 +278,11 @@ async fn hear(notices: &Weak<Notices>, options: &PgConnectOptions, told: &mut bo
         let Some(notices) = notices.upgrade() else { return Ended::Unwanted };
         notices.heard(notice.payload());
     }
+}
+
+/// Whether a pooler does not let a session begin with settings of its own: to PostgreSQL that is no violation of the protocol.
+fn is_refused(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("08P01"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 
 use secrecy::SecretString;
-use sqlx::Row;
 
 use super::*;
 use crate::clock::{SystemClock, Timestamp};
