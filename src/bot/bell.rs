@@ -72,3 +72,26 @@ impl Drop for Seat<'_> {
         self.bell.anybody.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_holds_a_conversation_hears_of_it_or_else_whoever_would() {
+        let bell = Bell::default();
+        let (seat, other) = (bell.sit("slack:C0A/1"), bell.sit("slack:C0A/2"));
+        bell.ring_for(Mark::of("slack:C0A/1"));
+        seat.rung().now_or_never().expect("it is held here");
+        bell.ring("slack:C0A/1");
+        seat.rung().now_or_never().expect("it is held here");
+        assert!(bell.rung().now_or_never().is_none() && other.rung().now_or_never().is_none());
+        for elsewhere in [Mark::of("slack:C0A/3"), Mark::of("")] {
+            bell.ring_for(elsewhere);
+            bell.rung().now_or_never().expect("anybody may hold it");
+        }
+        assert!(seat.rung().now_or_never().is_none() && other.rung().now_or_never().is_none());
+    }
+}

@@ -148,16 +148,24 @@ impl Notices {
     pub(super) async fn tell_all(self: Arc<Self>, pool: PgPool) {
         loop {
             let news = timeout(self.patience.say, self.wake.notified()).await.is_ok();
-            if news || self.listening.get().is_some() {
-                self.tell_now(&pool).await;
+            if news {
+                self.tell_rest(&pool).await;
                 sleep(GAP).await;
+            } else if self.listening.get().is_some() {
+                self.say(&pool, &[]).await;
             }
         }
     }
 
-    /// Tells what nobody was told yet.
-    pub(super) async fn tell_now(&self, pool: &PgPool) {
+    /// Tells what nobody was told yet, if there is anything.
+    pub(super) async fn tell_rest(&self, pool: &PgPool) {
         let words: Vec<String> = std::mem::take(&mut *self.untold()).into_iter().collect();
+        if !words.is_empty() {
+            self.say(pool, &words).await;
+        }
+    }
+
+    async fn say(&self, pool: &PgPool, words: &[String]) {
         // Letters, digits, hyphens and spaces; the schema's name is plain.
         let notify = format!("NOTIFY \"{}\", '{} {}'", self.channel, self.source, words.join(" "));
         let told = timeout(ACCESS, sqlx::raw_sql(AssertSqlSafe(notify)).execute(pool)).await;

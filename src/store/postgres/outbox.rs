@@ -267,7 +267,7 @@ impl Outbox for Postgres {
         self.notices.stop();
         // Waits for what is under way, but not for a server that is away.
         let _ = tokio::time::timeout(CLOSE, async {
-            self.notices.tell_now(&self.pool).await;
+            self.notices.tell_rest(&self.pool).await;
             self.pool.close().await;
         })
         .await;

@@ -382,3 +382,14 @@ async fn who_is_not_let_in_is_told_what_to_see_to() {
     let error = error.to_string();
     assert!(error.contains("\"nowhere\" does not exist") && error.contains("HERALD_DATABASE_URL"));
 }
+
+#[tokio::test]
+async fn an_error_says_its_cause_once() {
+    let Some(url) = schema() else { return };
+    let store = open(&url).await;
+    run(&store, "DROP TABLE deliveries").await;
+    let error = contract::outbox::try_queue(&store, "x").await.unwrap_err();
+    for printed in [format!("{error}"), format!("{:#}", anyhow::Error::from(error))] {
+        assert_eq!(printed.matches("\"deliveries\" does not exist").count(), 1, "{printed}");
+    }
+}
