@@ -26,6 +26,7 @@ class Facts:
     agents: set
     servers: set
     version: str
+    drain: int
 
 
 def gather(installs):
@@ -49,6 +50,7 @@ def gather(installs):
         agents={(d["metadata"]["namespace"], d["metadata"]["name"]) for d in everything if d["kind"] == "Agent"},
         servers={d["metadata"]["name"] for d in everything if d["kind"] in own},
         version=re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(encoding="utf-8"), re.M).group(1),
+        drain=int(re.search(r"DRAIN: Duration = Duration::from_secs\((\d+)\)", (ROOT / "src/server.rs").read_text(encoding="utf-8")).group(1)),
     )
 
 

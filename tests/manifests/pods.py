@@ -8,8 +8,8 @@ TOKEN = re.compile(r"xox[abp]-\w{8}|xapp-\w{8}|Bearer \S{8}|\d{8,10}:[\w-]{30}")
 SECRET_NAME = re.compile(r"TOKEN$|SECRET$|PASSWORD$|DATABASE_URL$")
 # The variable whose value makes several processes one Herald.
 DATABASE = "HERALD_DATABASE_URL"
-# How long Herald takes to end at most (PATIENCE in src/app.rs), and what is left for the kubelet, in seconds.
-DRAIN, MARGIN = 25, 15
+# What is left for the kubelet beside Herald's own drain, in seconds.
+MARGIN = 15
 # Names that the gateway reads which kmcp puts in front of an MCPServer.
 GATEWAY = {"NAMESPACE", "GATEWAY", "CLUSTER_ID", "NETWORK", "AUTH_TOKEN", "SERVICE_ACCOUNT", "ADMIN_ADDR", "STATS_ADDR"}
 GATEWAY |= {"READINESS_ADDR", "WORKER_THREADS", "CPU_LIMIT", "OTLP_ENDPOINT"}
@@ -130,9 +130,9 @@ def life(pod, install, facts):
             if container.get(probe, {}).get("httpGet") != {"path": path, "port": "http"}:
                 yield f"{probe} does not ask {path} on the port http"
         pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-        least = pause + DRAIN + MARGIN
+        least = pause + facts.drain + MARGIN
         if pod.spec.get("terminationGracePeriodSeconds", 30) < least:
-            yield f"terminationGracePeriodSeconds is below {least}: a drain takes {DRAIN} s after preStop"
+            yield f"terminationGracePeriodSeconds is below {least}: a drain takes {facts.drain} s after preStop"
     several = pod.workload.get("replicas", 1) > 1
     budgets = [budget for budget in install.of("PodDisruptionBudget") if selects(budget["spec"]["selector"], pod.labels)]
     if several != bool(budgets):

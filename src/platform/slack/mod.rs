@@ -38,7 +38,7 @@ use super::finding::{Finding, Purpose};
 use super::http::HttpClient;
 use super::known::Known;
 use super::verdict::not_understood;
-use super::{Capabilities, Pace, Platform, Sent, Signal};
+use super::{Capabilities, Credential, Pace, Platform, Sent, Signal};
 use crate::model::{
     Action, Attachment, Button, ButtonStyle, CardPart, ChannelId, ChannelInfo, Failure, Identity,
     Part, Placement, PlatformKind, Reason, Step,
@@ -282,16 +282,16 @@ impl Platform for Slack {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { dedupes: false, threads: true, opens_threads: false }
+        Capabilities { dedupes: false, recalls: false, threads: true, opens_threads: false }
     }
 
     fn pace(&self, _channel: &ChannelId) -> Pace {
         self.pace
     }
 
-    fn credential_pace(&self) -> Pace {
+    fn credential(&self) -> Credential {
         // Slack names no number for a workspace; its 429 says when it is too much.
-        Pace::new(Duration::from_millis(20), 50)
+        self.api.credential(Pace::new(Duration::from_millis(20), 50))
     }
 
     fn render(&self, document: &Document) -> Result<Vec<Part>, RenderError> {

@@ -7,7 +7,7 @@ use crate::clock::{SystemClock, Timestamp};
 use crate::model::{DeliveryState, PlatformKind};
 use crate::store::postgres::server::schema;
 use crate::store::postgres::{Postgres, query};
-use crate::store::{Claimant, Conversations, Outbox, Saved, contract};
+use crate::store::{Claimant, Conversations, Outbox, Saved, Settled, contract};
 
 const T0: Timestamp = Timestamp(1_800_000_000_000);
 const LEASE: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ fn claimant(process: &str) -> Claimant {
         process: process.to_owned(),
         own_only: false,
         lease: LEASE,
-        credential_paces: BTreeMap::new(),
+        credentials: BTreeMap::new(),
     }
 }
 
@@ -67,8 +67,9 @@ async fn finish(store: &Postgres, state: DeliveryState) -> DeliveryId {
     let claim = store.claim(&claimant("any"), PlatformKind::Slack, T0, 1).await.unwrap().remove(0);
     let mut delivery = claim.delivery;
     delivery.state = state;
-    store.record(claim.epoch, &delivery, None, None).await.unwrap();
-    delivery.id
+    let id = delivery.id;
+    store.record(claim.epoch, &Settled::new(delivery)).await.unwrap();
+    id
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
