@@ -263,7 +263,7 @@ impl App {
             let scraped = Scraped {
                 metrics: self.metrics,
                 outbox: Arc::clone(&self.outbox),
-                platforms: self.platforms.into_keys().collect(),
+                platforms: self.platforms,
                 standings: standings.clone(),
                 clock: self.clock,
                 asked: Mutex::default(),

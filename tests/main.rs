@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod ambiguity;
 mod architecture;
 mod check;
 mod collector;

@@ -538,12 +538,12 @@ async fn a_refused_token_stops_its_bot_until_it_changes() {
     bench.platform.world.lock().unwrap().script.push_back(Turn::Unauthorized);
     for _ in 0..5 {
         worker.tick().await.unwrap();
-        bench.clock.advance(Duration::from_secs(600));
+        bench.clock.advance(Duration::from_secs(100_000));
     }
     assert_eq!(bench.platform.world.lock().unwrap().script.len(), 0, "both were on their way");
     for delivery in bench.states(&ids).await {
         assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Queued, 1));
-        assert_eq!(delivery.paused.map(|pause| pause.refused), Some(true));
+        assert!(delivery.paused.unwrap().refused.is_some());
     }
     *bench.platform.secret.lock().unwrap() = "new".to_owned();
     bench.run().await;

@@ -97,8 +97,12 @@ pub struct Pause {
     pub reason: Reason,
     /// One sentence: what is wrong and what to do.
     pub hint: String,
-    /// Nothing is tried until somebody changes the secret; else it is tried again by itself.
-    pub refused: bool,
+    /// Since when.
+    pub since: Timestamp,
+    /// The secret that was refused, by its [fingerprint](crate::platform::Credential::fingerprint): nothing is tried with
+    /// it. Without one, the bot is tried again by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// How it was settled whether an attempt without an answer had reached the chat.
@@ -366,7 +370,7 @@ impl Delivery {
         };
         let queued = status == Status::Queued;
         let paused = self.paused.as_ref().filter(|_| queued);
-        let stopped = paused.is_some_and(|pause| pause.refused);
+        let stopped = paused.is_some_and(|pause| pause.refused.is_some());
         Receipt {
             status,
             delivery_id: self.id.to_string(),

@@ -128,7 +128,10 @@ pub struct Claim {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The platform answers it.
-    Works,
+    Works {
+        /// When it did.
+        at: Timestamp,
+    },
     /// The platform failed or did not answer.
     Fails {
         /// What whoever waits for this bot is told, once it has failed [too often](TOO_OFTEN).
@@ -138,9 +141,7 @@ pub enum Verdict {
     },
     /// The platform refused its secret.
     Refused {
-        /// Which secret ([`Credential::fingerprint`]).
-        fingerprint: String,
-        /// What whoever waits for this bot is told.
+        /// What whoever waits for this bot is told; names the secret.
         pause: Pause,
     },
 }
@@ -269,8 +270,8 @@ pub trait Outbox: Send + Sync + 'static {
     /// The bots that wait, because their platform fails or refuses their secret, and why.
     async fn pauses(&self) -> Result<BTreeMap<PlatformKind, Pause>, StoreError>;
 
-    /// Lets a bot that waits try again at once, with the same secret as well.
-    async fn resume(&self, platform: PlatformKind) -> Result<(), StoreError>;
+    /// Lets a bot that waits try again `now`, with the same secret as well.
+    async fn resume(&self, platform: PlatformKind, now: Timestamp) -> Result<(), StoreError>;
 
     /// What other processes do, from now on, where the store can tell: see [`Hints`].
     fn hints(&self) -> Hints<Hint> {

@@ -328,7 +328,7 @@ impl Metrics {
     fn breaker(&self, platform: PlatformKind, pause: Option<&Pause>) {
         let current = match pause {
             None => Breaker::Closed,
-            Some(pause) if pause.refused => Breaker::Refused,
+            Some(pause) if pause.refused.is_some() => Breaker::Refused,
             Some(_) => Breaker::Open,
         };
         for &state in Breaker::ALL {

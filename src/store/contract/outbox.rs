@@ -228,7 +228,12 @@ async fn a_bot_that_waits_takes_no_room_from_the_others(outbox: &dyn Outbox) {
 }
 
 fn failing(probe_at: Timestamp) -> Verdict {
-    let pause = Pause { reason: Reason::ServerError, hint: "it fails".to_owned(), refused: false };
+    let pause = Pause {
+        reason: Reason::ServerError,
+        hint: "it fails".to_owned(),
+        since: T0,
+        refused: None,
+    };
     Verdict::Fails { pause, probe_at }
 }
 
@@ -263,7 +268,7 @@ async fn a_bot_that_fails_too_often_is_tried_with_one_request_at_a_time(outbox: 
     let stuck = claim_one(outbox, second(35)).await;
     let probe = claim_one(outbox, second(35).after(LEASE)).await;
     assert_ne!(stuck.delivery.id, probe.delivery.id, "a probe that vanished is no end");
-    retry_later(outbox, probe, Verdict::Works).await;
+    retry_later(outbox, probe, Verdict::Works { at: second(70) }).await;
     assert!(outbox.pauses().await.unwrap().is_empty());
     assert_eq!(claim(outbox, second(35).after(LEASE)).await.len(), 3, "all go on");
 }
@@ -274,8 +279,13 @@ async fn a_refused_secret_is_not_shown_again(outbox: &dyn Outbox) {
     }
     let old = with_secret("old", FAST);
     let claim = outbox.claim(&old, SLACK, T0, 1).await.unwrap().remove(0);
-    let pause = Pause { reason: Reason::Auth, hint: "new token".to_owned(), refused: true };
-    let refused = Verdict::Refused { fingerprint: "old".to_owned(), pause };
+    let pause = Pause {
+        reason: Reason::Auth,
+        hint: "new token".to_owned(),
+        since: second(1),
+        refused: Some("old".to_owned()),
+    };
+    let refused = Verdict::Refused { pause };
     retry_later(outbox, claim, refused.clone()).await;
     assert!(outbox.claim(&old, SLACK, second(9999), 9).await.unwrap().is_empty(), "nor ever");
     assert_eq!(outbox.next_due(&old, &[SLACK]).await.unwrap(), None);
@@ -286,16 +296,17 @@ async fn a_refused_secret_is_not_shown_again(outbox: &dyn Outbox) {
     }
     let new = with_secret("new", FAST);
     assert_eq!(outbox.next_due(&new, &[SLACK]).await.unwrap(), Some(T0));
-    let claim = outbox.claim(&new, SLACK, second(2), 1).await.unwrap().remove(0);
+    let claim = outbox.claim(&new, SLACK, second(9000), 1).await.unwrap().remove(0);
     assert!(claim.troubled);
-    retry_later(outbox, claim, Verdict::Works).await;
+    retry_later(outbox, claim, Verdict::Works { at: second(9001) }).await;
     assert!(outbox.pauses().await.unwrap().is_empty());
-    assert!(
-        outbox.claim(&old, SLACK, second(3), 9).await.unwrap().is_empty(),
-        "the old one stays out"
-    );
-    outbox.resume(SLACK).await.unwrap();
-    assert_eq!(outbox.claim(&old, SLACK, second(4), 9).await.unwrap().len(), 2);
+    let waiting = outbox.list(&Filter { states: vec![], most: 9 }).await.unwrap();
+    let deadlines: Vec<_> = waiting.iter().map(|delivery| delivery.deadline).collect();
+    assert_eq!(deadlines, [second(9001 + 3600); 2], "they have as long as they had");
+    let out = outbox.claim(&old, SLACK, second(9002), 9).await.unwrap();
+    assert!(out.is_empty(), "the old one stays out");
+    outbox.resume(SLACK, second(9003)).await.unwrap();
+    assert_eq!(outbox.claim(&old, SLACK, second(9004), 9).await.unwrap().len(), 2);
 }
 
 async fn paces_a_lane(outbox: &dyn Outbox) {

@@ -158,11 +158,13 @@ impl Outbox for Postgres {
         .await
     }
 
-    async fn resume(&self, platform: PlatformKind) -> Result<(), StoreError> {
+    async fn resume(&self, platform: PlatformKind, now: Timestamp) -> Result<(), StoreError> {
         self.access(async {
             let mut db = self.begin().await?;
-            let tat = lock_bot(&mut db, platform).await?.tat;
-            keep_bot(&mut db, platform, &Bot { tat, ..Bot::default() }).await?;
+            let mut bot = lock_bot(&mut db, platform).await?;
+            let refused = bot.resume(now);
+            keep_bot(&mut db, platform, &bot).await?;
+            prolong(&mut db, platform, refused).await?;
             db.commit().await?;
             self.notices.queued();
             Ok(())
@@ -353,12 +355,6 @@ async fn record(
     if released.rows_affected() == 0 {
         return Ok((Recorded::Fenced, None));
     }
-    if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
-        let platform = delivery.channel.platform();
-        let mut bot = lock_bot(db, platform).await?;
-        bot.record(*hold, verdict.clone());
-        keep_bot(db, platform, &bot).await?;
-    }
     if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
         query(
             "INSERT INTO threads (client, lane, thread_key, placement) VALUES ($1, $2, $3, $4)
@@ -371,7 +367,35 @@ async fn record(
         .execute(&mut *db)
         .await?;
     }
-    Ok((Recorded::Done, save(db, delivery).await?))
+    let submitter = save(&mut *db, delivery).await?;
+    if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
+        let platform = delivery.channel.platform();
+        let mut bot = lock_bot(db, platform).await?;
+        let refused = bot.record(*hold, verdict.clone());
+        keep_bot(db, platform, &bot).await?;
+        prolong(db, platform, refused).await?;
+    }
+    Ok((Recorded::Done, submitter))
+}
+
+/// What waited while its bot's secret was refused, from one time to another, has as long again as it had.
+async fn prolong(
+    db: Db<'_>,
+    platform: PlatformKind,
+    refused: Option<(Timestamp, Timestamp)>,
+) -> Result<(), StoreError> {
+    let Some((since, until)) = refused else { return Ok(()) };
+    query(
+        "UPDATE deliveries SET deadline = greatest(deadline, $3 + deadline - created_at)
+         WHERE lane IN (SELECT lane FROM lanes WHERE platform = $1 AND pending > 0)
+         AND state IN ('queued', 'sending') AND state = 'queued' AND deadline > $2",
+    )
+    .bind(platform.as_str())
+    .bind(since.0)
+    .bind(until.0)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Writes what can change of a delivery, and tells who submitted it. Its lane is locked, and its count kept by the caller.

@@ -14,7 +14,6 @@ use crate::clock::Timestamp;
 use crate::model::{
     ClientName, Delivery, DeliveryId, DeliveryState, Pause, PlatformKind, Reason, Scope,
 };
-use crate::store::bot::Bot;
 use crate::store::rows::{delivery, readable, to_json};
 use crate::store::{
     Backlog, Claim, Claimant, Enqueued, Filter, NewDelivery, Outbox, Recorded, Settled,
@@ -123,12 +122,14 @@ impl Outbox for Sqlite {
         .await
     }
 
-    async fn resume(&self, platform: PlatformKind) -> Result<(), StoreError> {
+    async fn resume(&self, platform: PlatformKind, now: Timestamp) -> Result<(), StoreError> {
         self.writer
             .write(move |db| {
                 Box::pin(async move {
-                    let tat = bot(db, platform).await?.tat;
-                    keep_bot(db, platform, &Bot { tat, ..Bot::default() }).await
+                    let mut bot = bot(db, platform).await?;
+                    let refused = bot.resume(now);
+                    keep_bot(db, platform, &bot).await?;
+                    prolong(db, platform, refused).await
                 })
             })
             .await
@@ -298,12 +299,6 @@ async fn record(
     if released.rows_affected() == 0 {
         return Ok(Recorded::Fenced);
     }
-    if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
-        let platform = delivery.channel.platform();
-        let mut bot = bot(db, platform).await?;
-        bot.record(hold, verdict);
-        keep_bot(db, platform, &bot).await?;
-    }
     if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
         sqlx::query("INSERT OR IGNORE INTO threads (client, lane, thread_key, placement) VALUES (?1, ?2, ?3, ?4)")
             .bind(delivery.client.as_str())
@@ -313,8 +308,35 @@ async fn record(
             .execute(&mut *db)
             .await?;
     }
-    save(db, &delivery).await?;
+    save(&mut *db, &delivery).await?;
+    if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
+        let platform = delivery.channel.platform();
+        let mut bot = bot(db, platform).await?;
+        let refused = bot.record(hold, verdict);
+        keep_bot(db, platform, &bot).await?;
+        prolong(db, platform, refused).await?;
+    }
     Ok(Recorded::Done)
+}
+
+/// What waited while its bot's secret was refused, from one time to another, has as long again as it had.
+async fn prolong(
+    db: &mut SqliteConnection,
+    platform: PlatformKind,
+    refused: Option<(Timestamp, Timestamp)>,
+) -> Result<(), StoreError> {
+    let Some((since, until)) = refused else { return Ok(()) };
+    sqlx::query(
+        "UPDATE deliveries SET deadline = max(deadline, ?3 + deadline - created_at)
+         WHERE lane IN (SELECT lane FROM lanes WHERE platform = ?1 AND pending > 0)
+         AND state IN ('queued', 'sending') AND state = 'queued' AND deadline > ?2",
+    )
+    .bind(platform.as_str())
+    .bind(since.0)
+    .bind(until.0)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Writes what can change of a delivery, and keeps its lane's count.
