@@ -11,7 +11,7 @@
 //! **Time.** Replicas compare each other's leases, so they have to agree on what time it is; their machines need not. With
 //! this store [`Postgres::clock`] is the clock of the whole process: the database's, see [`clock`].
 //!
-//! **Who hears of what.** A replica tells the others what it stored, after the commit: see [`notices`]. All of them also look
+//! **Who hears of what.** A replica tells the others what it stored, after the commit, by `NOTIFY`. All of them also look
 //! by themselves, every second, and nothing depends on what they are told.
 //!
 //! **When it is away.** An access fails after a few seconds with [`StoreError::Away`], and the next one tries anew. An
