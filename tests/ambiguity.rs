@@ -284,7 +284,7 @@ async fn a_kill_before_the_answer(on_unknown: &str, expected: [(&str, Doubt, usi
 
     let _running = serve(&workspace, data.path(), on_unknown).await;
     let outbox = Sqlite::open(&data.path().join("data")).await.unwrap();
-    let all = Filter { states: Vec::new(), most: 10 };
+    let all = Filter { most: 10, ..Filter::default() };
     until("every doubt is settled", async || {
         outbox.list(&all).await.unwrap().iter().all(|delivery| delivery.state.is_final())
     })

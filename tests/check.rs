@@ -223,8 +223,9 @@ const CASES: &[Case] = &[
 ];
 
 /// What all is asked where all is well.
-const ROWS: [&str; 14] = [
+const ROWS: [&str; 15] = [
     "store",
+    "queues",
     "clock",
     "settings",
     "Slack token",
@@ -463,7 +464,7 @@ async fn it_runs_beside_a_herald_that_serves() {
     for output in [first, second] {
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{shown}");
-        assert!(shown.contains("16 ok, 0 warn, 0 FAIL"), "{shown}");
+        assert!(shown.contains("19 ok, 0 warn, 0 FAIL"), "{shown}");
         assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
     }
     assert!(serving.try_wait().unwrap().is_none(), "it goes on");

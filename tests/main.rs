@@ -17,6 +17,7 @@ mod discord_gateway;
 mod durability;
 mod metrics;
 mod outage;
+mod outbox;
 mod pitfalls;
 mod pooler;
 mod postgres;

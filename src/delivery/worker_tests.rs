@@ -279,7 +279,7 @@ impl Bench {
                 }
                 report = worker.tick() => {
                     let pending = self.outbox.list(&crate::store::Filter {
-                        states: vec![DeliveryState::Queued, DeliveryState::Sending], most: 1,
+                        states: vec![DeliveryState::Queued, DeliveryState::Sending], most: 1, ..Default::default()
                     }).await.unwrap();
                     if pending.is_empty() {
                         return;

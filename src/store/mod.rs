@@ -6,6 +6,7 @@
 mod bot;
 #[cfg(test)]
 pub(crate) mod contract;
+mod filter;
 mod hints;
 mod inbound;
 pub mod postgres;
@@ -13,8 +14,9 @@ mod rows;
 pub mod sqlite;
 
 pub use bot::TOO_OFTEN;
+pub use filter::{Filter, Place};
 pub use hints::{Hint, Hints, Mark};
-pub use inbound::{ConversationKey, Conversations, Held, Leases, Saved, Waiting};
+pub use inbound::{ConversationKey, Conversations, Forgotten, Held, Leases, Saved, Waiting};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::model::{
-    ClientName, Delivery, DeliveryId, DeliveryState, Doubt, Pause, Placement, PlatformKind, Scope,
+    ClientName, Delivery, DeliveryId, Doubt, Pause, Placement, PlatformKind, Scope,
 };
 use crate::platform::{Credential, Pace};
 
@@ -198,13 +200,13 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
 }
 
-/// Which deliveries to list.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only these states; empty for all.
-    pub states: Vec<DeliveryState>,
-    /// At most so many, the newest.
-    pub most: u32,
+/// What did not arrive on a platform lately, or may not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// How many deliveries failed; those that an operator discarded are not counted.
+    pub failed: u64,
+    /// Of how many nobody knows whether they arrived.
+    pub unknown: u64,
 }
 
 /// Deliveries and their lanes.
@@ -242,11 +244,11 @@ pub trait Outbox: Send + Sync + 'static {
         id: DeliveryId,
     ) -> Result<Option<Delivery>, StoreError>;
 
-    /// Deliveries, newest first.
+    /// Deliveries, newest first: those submitted last, in the order of their lanes.
     async fn list(&self, filter: &Filter) -> Result<Vec<Delivery>, StoreError>;
 
-    /// Puts a failed or unknown delivery back into its lane, accepted anew `now`, with `deadline`. `None` if there is no
-    /// such delivery.
+    /// Puts a failed or unknown delivery back into its lane, accepted anew `now`, with `deadline`. Any other stays as it is,
+    /// and so does one of which what it said was expunged. `None` if there is no such delivery.
     async fn retry(
         &self,
         id: DeliveryId,
@@ -277,6 +279,27 @@ pub trait Outbox: Send + Sync + 'static {
     fn hints(&self) -> Hints<Hint> {
         Hints::none()
     }
+
+    /// What failed, or ended unknown, of what was accepted after `since`, by platform; one without trouble is left out.
+    async fn trouble(
+        &self,
+        since: Timestamp,
+    ) -> Result<BTreeMap<PlatformKind, Trouble>, StoreError>;
+
+    /// Takes what was said out of at most `most` deliveries that ended at `ended` or before: what people would read, whom
+    /// it answers and where that is a secret. What became of them stays, and so do the names under which they are found.
+    /// Returns how many there were; fewer than `most` are the last, or another process is at the others.
+    async fn expunge(&self, ended: Timestamp, now: Timestamp, most: u32)
+    -> Result<u64, StoreError>;
+
+    /// Removes at most `most` expunged deliveries that ended at `ended` or before, and the threads of words that no other
+    /// delivery has. One that a later delivery edited stays for as long as that. Returns how many, as
+    /// [`expunge`](Self::expunge) does.
+    async fn remove(&self, ended: Timestamp, most: u32) -> Result<u64, StoreError>;
+
+    /// Gives a bounded part of the room that is free back to the disk, if there is much; false if nothing was to do. Where
+    /// the engine does that by itself, there never is.
+    async fn shrink(&self) -> Result<bool, StoreError>;
 
     /// Fails if nothing can be stored right now.
     async fn check_writable(&self) -> Result<(), StoreError>;

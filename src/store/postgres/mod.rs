@@ -26,6 +26,7 @@ mod leases;
 mod migrate;
 mod notices;
 mod outbox;
+mod retention;
 #[cfg(test)]
 #[path = "../../../tests/postgres_server.rs"]
 pub(crate) mod server;

@@ -10,19 +10,26 @@ use tokio::time::Instant;
 
 use super::claim::{claim, keep_bot, lock_bot};
 use super::enqueue::{enqueue, requeue, sameness};
-use super::{Db, Postgres, StoreError, query, storable};
+use super::{Db, Postgres, StoreError, query, retention, storable};
 use crate::clock::Timestamp;
 use crate::model::{ClientName, Delivery, DeliveryId, Pause, PlatformKind, Reason, Scope};
 use crate::store::bot::Bot;
-use crate::store::rows::{delivery, readable, to_json};
+use crate::store::rows::{count, delivery, platform, readable, to_json};
 use crate::store::{
-    Backlog, Claim, Claimant, Enqueued, Filter, Hint, Hints, NewDelivery, Outbox, Recorded, Settled,
+    Backlog, Claim, Claimant, Enqueued, Filter, Hint, Hints, NewDelivery, Outbox, Recorded,
+    Settled, Trouble,
 };
 
 /// Whoever asks more often gets the last answer: asking takes no token, and each try is a write.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long the connections may take to end.
 const CLOSE: Duration = Duration::from_secs(3);
+
+/// Which deliveries a filter means, whatever their state: what is bound to it stands in [`Outbox::list`].
+const MEANT: &str = "d.created_at > $1 AND d.created_at <= $2
+     AND (cardinality($3::text[]) = 0 OR d.lane = ANY ($3) OR split_part(d.lane, ':', 1) = ANY ($3))
+     AND d.seq < CASE WHEN $4::text IS NULL THEN 9223372036854775807
+         ELSE coalesce((SELECT seq FROM deliveries WHERE id = $4), 0) END";
 
 /// When somebody last tried to write on purpose, and what went wrong.
 #[derive(Debug, Default)]
@@ -127,16 +134,12 @@ impl Outbox for Postgres {
             db.commit().await?;
             let mut backlog = BTreeMap::new();
             for row in rows {
-                let name: String = row.try_get("platform")?;
-                let platform = PlatformKind::named(&name)
-                    .ok_or_else(|| StoreError::Corrupt(format!("platform {name}")))?;
-                let count = |count: i64| u64::try_from(count).unwrap_or_default();
                 let waiting = Backlog {
                     queued: count(row.try_get("queued")?),
                     sending: count(row.try_get("sending")?),
                     oldest: row.try_get::<Option<i64>, _>("oldest")?.map(Timestamp),
                 };
-                backlog.insert(platform, waiting);
+                backlog.insert(platform(row.try_get("platform")?)?, waiting);
             }
             Ok(backlog)
         })
@@ -205,13 +208,18 @@ impl Outbox for Postgres {
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Delivery>, StoreError> {
-        let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
+        let condition = format!(
+            "WHERE d.seq IN ({}) ORDER BY d.seq DESC LIMIT $5",
+            filter.numbers("deliveries d", MEANT, "$5")
+        );
+        let (since, until) = filter.accepted();
         self.access(async {
             let mut db = self.begin().await?;
-            let condition =
-                "WHERE cardinality($1::text[]) = 0 OR d.state = ANY ($1) ORDER BY d.seq DESC LIMIT $2";
-            let rows = query(selected("", condition))
-                .bind(states)
+            let rows = query(selected("", &condition))
+                .bind(since)
+                .bind(until)
+                .bind(filter.place_names())
+                .bind(filter.beyond.map(|id| id.to_string()))
                 .bind(i64::from(filter.most))
                 .fetch_all(&mut *db)
                 .await?;
@@ -263,6 +271,65 @@ impl Outbox for Postgres {
             Ok(Some(delivery))
         })
         .await
+    }
+
+    async fn trouble(
+        &self,
+        since: Timestamp,
+    ) -> Result<BTreeMap<PlatformKind, Trouble>, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let rows = query(
+                "SELECT split_part(lane, ':', 1) AS platform, count(*) FILTER (WHERE state = 'failed') AS failed,
+                     count(*) FILTER (WHERE state = 'unknown') AS unknown
+                 FROM deliveries WHERE state IN ('delivered', 'failed', 'unknown') AND state IN ('failed', 'unknown')
+                 AND created_at > $1
+                 AND (state = 'unknown' OR reason IS DISTINCT FROM $2) GROUP BY 1",
+            )
+            .bind(since.0)
+            .bind(Reason::Discarded.as_str())
+            .fetch_all(&mut *db)
+            .await?;
+            db.commit().await?;
+            let mut trouble = BTreeMap::new();
+            for row in rows {
+                let failed = count(row.try_get("failed")?);
+                let unknown = count(row.try_get("unknown")?);
+                trouble
+                    .insert(platform(row.try_get("platform")?)?, Trouble { failed, unknown });
+            }
+            Ok(trouble)
+        })
+        .await
+    }
+
+    async fn expunge(
+        &self,
+        ended: Timestamp,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<u64, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let expunged = retention::expunge(&mut db, ended, now, most).await?;
+            db.commit().await?;
+            Ok(expunged)
+        })
+        .await
+    }
+
+    async fn remove(&self, ended: Timestamp, most: u32) -> Result<u64, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let removed = retention::remove(&mut db, ended, most).await?;
+            db.commit().await?;
+            Ok(removed)
+        })
+        .await
+    }
+
+    async fn shrink(&self) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {

@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use super::claim::{bot, claim, keep_bot};
 use super::enqueue::{enqueue, requeue};
-use super::{Sqlite, StoreError};
+use super::{Sqlite, StoreError, retention};
 use crate::clock::Timestamp;
 use crate::model::{
     ClientName, Delivery, DeliveryId, DeliveryState, Pause, PlatformKind, Reason, Scope,
 };
-use crate::store::rows::{delivery, readable, to_json};
+use crate::store::rows::{count, delivery, platform, readable, to_json};
 use crate::store::{
-    Backlog, Claim, Claimant, Enqueued, Filter, NewDelivery, Outbox, Recorded, Settled,
+    Backlog, Claim, Claimant, Enqueued, Filter, NewDelivery, Outbox, Recorded, Settled, Trouble,
 };
 
 /// Whoever asks more often gets the last answer: asking takes no token, and each try costs a disk flush.
@@ -25,6 +25,14 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const SELECT: &str =
     "SELECT d.*, max(l.not_before, coalesce(c.not_before, 0)) AS not_before, c.pause
      FROM deliveries d JOIN lanes l USING (lane) LEFT JOIN credentials c USING (platform) ";
+/// SQLite knows no numbers to choose by: left alone it would go through the rows in their order.
+pub(super) const ENDED: &str = "deliveries d INDEXED BY deliveries_ended";
+/// Which deliveries a filter means, whatever their state: what is bound to it stands in [`Outbox::list`].
+pub(super) const MEANT: &str = "d.created_at > ?1 AND d.created_at <= ?2
+     AND (?3 = '[]' OR d.lane IN (SELECT value FROM json_each(?3))
+          OR substr(d.lane, 1, instr(d.lane, ':') - 1) IN (SELECT value FROM json_each(?3)))
+     AND d.seq < CASE WHEN ?4 IS NULL THEN 9223372036854775807
+         ELSE coalesce((SELECT seq FROM deliveries WHERE id = ?4), 0) END";
 /// The room that has to be there.
 const PROBE_BYTES: i64 = 64 * 1024;
 
@@ -95,16 +103,12 @@ impl Outbox for Sqlite {
             .await?;
         let mut backlog = BTreeMap::new();
         for row in rows {
-            let name: String = row.try_get(0)?;
-            let platform = PlatformKind::named(&name)
-                .ok_or_else(|| StoreError::Corrupt(format!("platform {name}")))?;
-            let count = |count: i64| u64::try_from(count).unwrap_or_default();
             let waiting = Backlog {
                 queued: count(row.try_get(1)?),
                 sending: count(row.try_get(2)?),
                 oldest: row.try_get::<Option<i64>, _>(3)?.map(Timestamp),
             };
-            backlog.insert(platform, waiting);
+            backlog.insert(platform(row.try_get(0)?)?, waiting);
         }
         Ok(backlog)
     }
@@ -168,12 +172,16 @@ impl Outbox for Sqlite {
         let filter = filter.clone();
         self.read(move |db| {
             Box::pin(async move {
-                let sql = where_sql(
-                    "WHERE ?1 = '[]' OR d.state IN (SELECT value FROM json_each(?1))
-                     ORDER BY d.seq DESC LIMIT ?2",
-                );
+                let sql = where_sql(&format!(
+                    "WHERE d.seq IN ({}) ORDER BY d.seq DESC LIMIT ?5",
+                    filter.numbers(ENDED, MEANT, "?5")
+                ));
+                let (since, until) = filter.accepted();
                 let rows = sqlx::query(sql)
-                    .bind(to_json(&filter.states)?)
+                    .bind(since)
+                    .bind(until)
+                    .bind(to_json(&filter.place_names())?)
+                    .bind(filter.beyond.map(|id| id.to_string()))
                     .bind(filter.most)
                     .fetch_all(db)
                     .await?;
@@ -195,7 +203,9 @@ impl Outbox for Sqlite {
                     let Some(delivery) = by_id(db, id).await? else {
                         return Ok(None);
                     };
-                    if matches!(delivery.state, DeliveryState::Failed | DeliveryState::Unknown) {
+                    let ended =
+                        matches!(delivery.state, DeliveryState::Failed | DeliveryState::Unknown);
+                    if ended && delivery.expunged_at.is_none() {
                         requeue(db, id, now, deadline, None).await?;
                     }
                     by_id(db, id).await
@@ -224,6 +234,51 @@ impl Outbox for Sqlite {
                 })
             })
             .await
+    }
+
+    async fn trouble(
+        &self,
+        since: Timestamp,
+    ) -> Result<BTreeMap<PlatformKind, Trouble>, StoreError> {
+        let rows = self
+            .read(move |db| {
+                Box::pin(async move {
+                    Ok(sqlx::query(
+                        "SELECT substr(lane, 1, instr(lane, ':') - 1), sum(state = 'failed'), sum(state = 'unknown')
+                         FROM deliveries INDEXED BY deliveries_ended
+                         WHERE state IN ('delivered', 'failed', 'unknown') AND state IN ('failed', 'unknown')
+                         AND created_at > ?1 AND (state = 'unknown' OR reason IS NOT ?2) GROUP BY 1",
+                    )
+                    .bind(since.0)
+                    .bind(Reason::Discarded.as_str())
+                    .fetch_all(db)
+                    .await?)
+                })
+            })
+            .await?;
+        let mut trouble = BTreeMap::new();
+        for row in rows {
+            let (failed, unknown) = (count(row.try_get(1)?), count(row.try_get(2)?));
+            trouble.insert(platform(row.try_get(0)?)?, Trouble { failed, unknown });
+        }
+        Ok(trouble)
+    }
+
+    async fn expunge(
+        &self,
+        ended: Timestamp,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<u64, StoreError> {
+        self.writer.write(move |db| Box::pin(retention::expunge(db, ended, now, most))).await
+    }
+
+    async fn remove(&self, ended: Timestamp, most: u32) -> Result<u64, StoreError> {
+        self.writer.write(move |db| Box::pin(retention::remove(db, ended, most))).await
+    }
+
+    async fn shrink(&self) -> Result<bool, StoreError> {
+        self.writer.write(|db| Box::pin(retention::shrink(db))).await
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {
