@@ -79,7 +79,11 @@ pub enum SubmitError {
 
 impl From<StoreError> for SubmitError {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = %error, "a submission could not be stored");
+        match error {
+            // The worker tells once, for all the callers.
+            StoreError::Away(_) => tracing::debug!(%error, "a submission could not be stored"),
+            _ => tracing::error!(%error, "a submission could not be stored"),
+        }
         Self::Store
     }
 }
@@ -377,22 +381,25 @@ impl Notifier {
                 break;
             }
             tokio::select! {
-                news = watch.next() => if let Some(news) = news { delivery = news },
-                () = tokio::time::sleep(POLL) => {
-                    // Another process may be sending it.
-                    let stored = self.outbox.delivery(delivery.id);
-                    match tokio::time::timeout_at(give_up, stored).await {
-                        Ok(Ok(Some(stored))) => delivery = stored,
-                        Ok(Err(error)) => {
-                            tracing::warn!(delivery = %delivery.id, %error, "how it stands cannot be read");
-                        }
-                        Ok(Ok(None)) | Err(_) => {}
-                    }
-                    if self.settings.stop.is_cancelled() && delivery.state == DeliveryState::Queued {
-                        break;
-                    }
-                }
+                news = watch.next() => if let Some(news) = news {
+                    delivery = news;
+                    continue;
+                },
+                // Another process may be sending it.
+                () = tokio::time::sleep(POLL) => {}
                 () = tokio::time::sleep_until(give_up) => break,
+            }
+            let stored = self.outbox.delivery(delivery.id);
+            match tokio::time::timeout_at(give_up, stored).await {
+                Ok(Ok(Some(stored))) => delivery = stored,
+                Ok(Err(error)) => {
+                    // The worker has told that the store is away, once for all who wait.
+                    tracing::debug!(delivery = %delivery.id, %error, "how it stands cannot be read");
+                }
+                Ok(Ok(None)) | Err(_) => {}
+            }
+            if self.settings.stop.is_cancelled() && delivery.state == DeliveryState::Queued {
+                break;
             }
         }
         if self.settings.keeps { delivery } else { self.abandon(delivery).await }

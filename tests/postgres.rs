@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use herald::clock::{Clock, SystemClock};
+use herald::store::Outbox;
+use herald::store::postgres::Postgres;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UnixStream};
@@ -16,22 +19,22 @@ use crate::postgres_server::schema;
 use crate::world::{Client, EVERY, SLACK, Workspace, free_port, herald, until};
 
 /// The environment of a Herald in this workspace that stores in this database.
-fn env(workspace: &Workspace, url: &str) -> BTreeMap<String, String> {
+pub fn env(workspace: &Workspace, url: &str) -> BTreeMap<String, String> {
     let mut env = workspace.env();
     env.insert("HERALD_DATABASE_URL".to_owned(), url.to_owned());
     env
 }
 
 /// A `herald serve` of its own process.
-struct Replica {
-    child: Child,
-    client: Client,
+pub struct Replica {
+    pub child: Child,
+    pub client: Client,
     address: String,
 }
 
 impl Replica {
     /// `interval_ms` between two messages in a channel.
-    async fn start(env: &BTreeMap<String, String>, interval_ms: u32) -> Self {
+    pub async fn start(env: &BTreeMap<String, String>, interval_ms: u32) -> Self {
         let pace = format!("{{pace: {{interval_ms: {interval_ms}, burst: 1}}}}");
         let file = tempfile::NamedTempFile::new().unwrap();
         let settings = format!(
@@ -55,33 +58,33 @@ impl Replica {
         Self { child, client, address }
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(
             std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success()
         );
     }
 
-    async fn ready(&self) -> (u16, String) {
+    pub async fn ready(&self) -> (u16, String) {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer = http.get(format!("http://{}/readyz", self.address)).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 }
 
-async fn run(env: &BTreeMap<String, String>, arguments: &[&str]) -> Output {
+pub async fn run(env: &BTreeMap<String, String>, arguments: &[&str]) -> Output {
     herald(env).args(arguments).output().await.unwrap()
 }
 
 /// The texts that were accepted for a channel, in that order.
-async fn accepted(env: &BTreeMap<String, String>, channel: &str) -> Vec<String> {
+pub async fn accepted(env: &BTreeMap<String, String>, channel: &str) -> Vec<String> {
     let listed = run(env, &["outbox", "list", "--most", "1000", "-o", "json"]).await;
     let deliveries: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
     let here = deliveries.iter().rev().filter(|delivery| delivery["channel"] == channel);
-    here.map(|it| it["steps"][0]["part"]["plain"].as_str().unwrap().to_owned()).collect()
+    here.filter_map(|it| it["steps"][0]["part"]["plain"].as_str().map(str::to_owned)).collect()
 }
 
-fn first_seen(texts: &[String]) -> Vec<String> {
+pub fn first_seen(texts: &[String]) -> Vec<String> {
     let mut seen = Vec::new();
     for text in texts {
         if !seen.contains(text) {
@@ -131,6 +134,30 @@ async fn replicas_share_a_database() {
     let sent = run(&env, &["send", SLACK, "from the shell"]).await;
     assert!(sent.status.success(), "{sent:?}");
     assert!(workspace.texts(SLACK).contains(&"from the shell".to_owned()));
+}
+
+/// Whoever only looked would need half a second for each, on average.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_put_into_the_outbox_elsewhere_is_sent_at_once() {
+    let Some(url) = schema() else { return };
+    let workspace = Workspace::open().await;
+    let env = env(&workspace, &url);
+    let replica = Replica::start(&env, 0).await;
+    let archived = json!({ "platform": "slack", "channel": "C0ALERTS", "kind": "archived" });
+    let elsewhere = Postgres::open(&url.into(), Arc::new(SystemClock)).await.unwrap();
+    let mut took = Duration::ZERO;
+    for n in 0..6 {
+        workspace.fault(archived.clone());
+        let failed = replica.client.send(SLACK, &format!("{n}")).await;
+        assert_eq!(failed.content["status"], "failed", "{}", failed.text);
+        let id = failed.content["delivery_id"].as_str().unwrap().parse().unwrap();
+        let now = SystemClock.now();
+        elsewhere.retry(id, now, now.after(Duration::from_secs(60))).await.unwrap();
+        let since = Instant::now();
+        until("it arrives", async || workspace.texts(SLACK).len() == n + 1).await;
+        took += since.elapsed();
+    }
+    assert!(took < Duration::from_millis(1_500), "{took:?} for six");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

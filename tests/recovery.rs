@@ -16,14 +16,14 @@ use crate::talking::{PLACES, Place, Talk};
 use crate::world::{Workspace, free_port, herald, until};
 
 /// Other conversations than those of [`PLACES`], one on each platform.
-const ELSEWHERE: [Place; 3] = [
+pub const ELSEWHERE: [Place; 3] = [
     Place { channel: "slack:C0ALERTS", mention: "<@U0HERALD> " },
     Place { channel: "discord:400000000000000001", mention: "" },
     Place { channel: "telegram:-1001000000001", mention: "@herald_sandbox_bot " },
 ];
 
 /// Settings without pauses between messages, and with quick retries.
-const FAST_FILE: &str = "
+pub const FAST_FILE: &str = "
 slack: {pace: {interval_ms: 0, burst: 1}}
 discord: {pace: {interval_ms: 0, burst: 1}}
 telegram: {pace: {interval_ms: 0, burst: 1}}
@@ -35,7 +35,7 @@ bot: {messages_per_minute: 100000}
 const DATABASE: &str = "database-url";
 
 /// A directory whose processes share a PostgreSQL database; `None` where there is no server.
-fn on_postgres() -> Option<tempfile::TempDir> {
+pub fn on_postgres() -> Option<tempfile::TempDir> {
     let url = schema()?;
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join(DATABASE), url).unwrap();
@@ -43,10 +43,10 @@ fn on_postgres() -> Option<tempfile::TempDir> {
 }
 
 /// What the agent's `slow` says at last.
-const ANSWER: &str = "api-0 runs";
+pub const ANSWER: &str = "api-0 runs";
 
 /// A `herald bot` of its own process.
-struct Process {
+pub struct Process {
     child: Child,
     base: String,
     http: reqwest::Client,
@@ -54,13 +54,13 @@ struct Process {
 
 impl Process {
     /// Starts one that is the only one, and waits until it listens everywhere.
-    async fn alone(workspace: &Workspace, data: &Path) -> Self {
+    pub async fn alone(workspace: &Workspace, data: &Path) -> Self {
         let process = Self::start(workspace, data, &[]).await;
         process.listens().await;
         process
     }
 
-    async fn start(workspace: &Workspace, data: &Path, extra: &[(&str, &str)]) -> Self {
+    pub async fn start(workspace: &Workspace, data: &Path, extra: &[(&str, &str)]) -> Self {
         let port = free_port();
         let file = data.join("herald.yaml");
         std::fs::write(&file, FAST_FILE).unwrap();
@@ -97,7 +97,7 @@ impl Process {
         Some(listeners.map(|(_, check)| check["detail"].as_str().unwrap().to_owned()).collect())
     }
 
-    async fn listens(&self) {
+    pub async fn listens(&self) {
         until("every listener is connected", async || {
             self.standings().await.is_some_and(|all| all.iter().all(|it| it == "connected"))
         })
@@ -105,7 +105,7 @@ impl Process {
     }
 
     /// Slack lets several listen; the others have one.
-    async fn stands_by(&self) {
+    pub async fn stands_by(&self) {
         until("another process listens to two of the platforms", async || {
             let standings = self.standings().await.unwrap_or_default();
             standings.iter().filter(|it| *it == "another process listens").count() == 2
@@ -119,13 +119,13 @@ impl Process {
         assert!(sent.success());
     }
 
-    async fn kill(mut self) {
+    pub async fn kill(mut self) {
         self.signal("-KILL");
         self.child.wait().await.unwrap();
     }
 
     /// Ends it as Kubernetes does, and tells how long it took.
-    async fn terminate(mut self) -> Duration {
+    pub async fn terminate(mut self) -> Duration {
         let started = Instant::now();
         self.signal("-TERM");
         let ended = tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await;
@@ -135,13 +135,13 @@ impl Process {
 }
 
 /// The requests that asked the agent something with `text` in it.
-fn asked(workspace: &Workspace, text: &str) -> Vec<AgentRequest> {
+pub fn asked(workspace: &Workspace, text: &str) -> Vec<AgentRequest> {
     let asks = |method: &str| method == "message/stream" || method == "SendStreamingMessage";
     let requests = workspace.world.agent_requests().into_iter();
     requests.filter(|request| asks(&request.method) && request.text.contains(text)).collect()
 }
 
-fn talks<'w>(workspace: &'w Workspace, places: &[Place], text: &str) -> Vec<Talk<'w>> {
+pub fn talks<'w>(workspace: &'w Workspace, places: &[Place], text: &str) -> Vec<Talk<'w>> {
     let start = |place: &Place| {
         let mut talk = Talk::new(workspace, *place);
         talk.says(text);
@@ -150,12 +150,12 @@ fn talks<'w>(workspace: &'w Workspace, places: &[Place], text: &str) -> Vec<Talk
     places.iter().map(start).collect()
 }
 
-fn with<'m>(shown: &'m [Message], text: &str) -> Vec<&'m Message> {
+pub fn with<'m>(shown: &'m [Message], text: &str) -> Vec<&'m Message> {
     shown.iter().filter(|message| message.text.contains(text)).collect()
 }
 
 /// Waits until nothing in the conversation looks as if it were in progress.
-async fn settles(talk: &Talk<'_>) {
+pub async fn settles(talk: &Talk<'_>) {
     let what = format!("nothing is in progress in {:?}", talk.texts());
     until(&what, async || {
         let open = |message: &Message| {
@@ -176,7 +176,7 @@ async fn nothing_is_on_its_way(data: &Path) {
 }
 
 /// Whatever was still to be said comes before the answer to what is asked now.
-async fn goes_on(talk: &mut Talk<'_>, text: &str) {
+pub async fn goes_on(talk: &mut Talk<'_>, text: &str) {
     talk.says(text);
     talk.sees(&format!("You said: {text}")).await;
 }
@@ -283,13 +283,13 @@ async fn buttons_outlive_a_kill(data: tempfile::TempDir) {
 }
 
 /// How often Discord was asked for a session.
-fn sessions(workspace: &Workspace) -> usize {
+pub fn sessions(workspace: &Workspace) -> usize {
     let requests = workspace.world.requests().into_iter();
     requests.filter(|request| request.method == "gateway.identify").count()
 }
 
 /// No process was told that another one polls. (A process that ends gives its own last poll up by another one.)
-fn nobody_quarrels(data: &Path) {
+pub fn nobody_quarrels(data: &Path) {
     for entry in std::fs::read_dir(data).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|it| it != "log") {

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::store::Mark;
+
 /// Rung when something was stored for a conversation: for who holds it, or else for who would.
 #[derive(Default)]
 pub(super) struct Bell {
@@ -27,6 +29,15 @@ impl Bell {
     pub(super) fn ring(&self, conversation: &str) {
         match self.sessions().get(conversation) {
             Some(session) => session.notify_one(),
+            None => self.anybody.notify_one(),
+        }
+    }
+
+    /// Rings from afar: for who holds the conversation here, or else for who would.
+    pub(super) fn ring_for(&self, mark: Mark) {
+        let sessions = self.sessions();
+        match sessions.iter().find(|(conversation, _)| Mark::of(conversation) == mark) {
+            Some((_, session)) => session.notify_one(),
             None => self.anybody.notify_one(),
         }
     }
@@ -59,5 +70,28 @@ impl Drop for Seat<'_> {
         drop(sessions);
         // What came in meanwhile is for whoever looks next.
         self.bell.anybody.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_holds_a_conversation_hears_of_it_or_else_whoever_would() {
+        let bell = Bell::default();
+        let (seat, other) = (bell.sit("slack:C0A/1"), bell.sit("slack:C0A/2"));
+        bell.ring_for(Mark::of("slack:C0A/1"));
+        seat.rung().now_or_never().expect("it is held here");
+        bell.ring("slack:C0A/1");
+        seat.rung().now_or_never().expect("it is held here");
+        assert!(bell.rung().now_or_never().is_none() && other.rung().now_or_never().is_none());
+        for elsewhere in [Mark::of("slack:C0A/3"), Mark::of("")] {
+            bell.ring_for(elsewhere);
+            bell.rung().now_or_never().expect("anybody may hold it");
+        }
+        assert!(seat.rung().now_or_never().is_none() && other.rung().now_or_never().is_none());
     }
 }

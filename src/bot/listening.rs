@@ -229,8 +229,12 @@ impl Listening {
     /// Takes or renews the lease.
     async fn ask(&self) -> Result<bool, StoreError> {
         let asked = self.leases.lease(&self.name(), &self.who, self.clock.now(), LEASE).await;
-        asked.inspect_err(|error| {
-            tracing::warn!(platform = %self.kind(), %error, "cannot ask who listens");
+        asked.inspect_err(|error| match error {
+            // The bot tells once, for all its listeners.
+            StoreError::Away(_) => {
+                tracing::debug!(platform = %self.kind(), %error, "cannot ask who listens");
+            }
+            _ => tracing::warn!(platform = %self.kind(), %error, "cannot ask who listens"),
         })
     }
 

@@ -139,13 +139,17 @@ impl Bot {
         let room = usize::try_from(self.inner.settings.turns.max(1)).unwrap_or(usize::MAX);
         let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
         let mut sessions = JoinSet::new();
+        let mut calls = self.inner.store.calls();
+        let mut trouble = None;
         while !stop.is_cancelled() {
-            let may_hold_more = self.hold_what_waits(&room, &mut sessions, &stop).await;
+            let may_hold_more =
+                self.hold_what_waits(&room, &mut sessions, &stop, &mut trouble).await;
             // With no room, or a store that is away, there is nothing to look for.
             let pause = if may_hold_more { self.pause().await } else { POLL };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.inner.bell.rung() => {}
+                mark = calls.next() => self.inner.bell.ring_for(mark),
                 Some(ended) = sessions.join_next() => if let Err(error) = ended {
                     tracing::error!(%error, "a conversation ended badly; it goes on when its lease has run out");
                 },
@@ -155,11 +159,14 @@ impl Bot {
         while sessions.join_next().await.is_some() {}
     }
 
+    /// Takes on what there is room for; false if nothing more can be. What is wrong with the store is told once, until it
+    /// changes or the store works again.
     async fn hold_what_waits(
         &self,
         room: &Arc<Semaphore>,
         sessions: &mut JoinSet<()>,
         stop: &CancellationToken,
+        trouble: &mut Option<String>,
     ) -> bool {
         let inner = &self.inner;
         let most = u32::try_from(room.available_permits()).unwrap_or(u32::MAX).min(32);
@@ -169,10 +176,17 @@ impl Bot {
         let held = match inner.store.hold(&inner.process, inner.clock.now(), LEASE, most).await {
             Ok(held) => held,
             Err(error) => {
-                tracing::error!(%error, "the conversations cannot be read; trying again");
+                let error = error.to_string();
+                if trouble.as_ref() != Some(&error) {
+                    tracing::error!(error, "the conversations cannot be read; trying again");
+                    *trouble = Some(error);
+                }
                 return false;
             }
         };
+        if trouble.take().is_some() {
+            tracing::info!("the conversations can be read again");
+        }
         for held in held {
             let (inner, stop) = (Arc::clone(inner), stop.clone());
             let permit = Arc::clone(room).try_acquire_owned();

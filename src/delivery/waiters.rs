@@ -36,6 +36,14 @@ impl Waiters {
             sender.send_replace(Some(delivery.clone()));
         }
     }
+
+    /// Tells whoever waits for this delivery to look how it stands: another process has ended it.
+    pub fn nudge(&self, id: DeliveryId) {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = waiting.get(&id) {
+            sender.send_replace(None);
+        }
+    }
 }
 
 impl Watch {
@@ -45,7 +53,7 @@ impl Watch {
         self.id
     }
 
-    /// The next news of the delivery.
+    /// The next news of the delivery; `None` if they are in the store.
     pub async fn next(&mut self) -> Option<Delivery> {
         match self.latest.changed().await {
             Ok(()) => self.latest.borrow_and_update().clone(),
@@ -61,5 +69,23 @@ impl Drop for Watch {
         if waiting.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
             waiting.remove(&self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::clock::Timestamp;
+
+    #[tokio::test]
+    async fn whoever_waits_is_told_to_look_and_others_are_left_alone() {
+        let waiters = Waiters::default();
+        let [ended, other] = [1, 2].map(|at| DeliveryId::new(Timestamp(at)));
+        let (mut watch, mut elsewhere) = (waiters.watch(ended), waiters.watch(other));
+        waiters.nudge(ended);
+        assert_eq!(watch.next().await, None);
+        assert!(elsewhere.next().now_or_never().is_none());
     }
 }

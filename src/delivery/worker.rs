@@ -21,7 +21,7 @@ use crate::model::{
 };
 use crate::platform::{Capabilities, Platform, Sent};
 use crate::policy::{Policy, Route};
-use crate::store::{Claim, Claimant, Outbox, Recorded, Settled, StoreError, Verdict};
+use crate::store::{Claim, Claimant, Hint, Outbox, Recorded, Settled, StoreError, Verdict};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{Gate, Lease, StoreAccess};
 use crate::telemetry::spans;
@@ -143,11 +143,13 @@ impl Worker {
     /// Sends until `stop`, then finishes what is under way.
     pub async fn run(&self, stop: CancellationToken) {
         let (mut in_flight, mut trouble) = (InFlight::default(), None);
+        let mut hints = self.inner.outbox.hints();
         while !stop.is_cancelled() {
             let pause = self.look(&mut in_flight, &mut trouble).await;
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.inner.wake.notified() => {}
+                hint = hints.next() => if let Hint::Ended(id) = hint { self.inner.waiters.nudge(id); },
                 // A finished attempt frees its lane for the next message.
                 Some(()) = in_flight.next_finished() => {}
                 () = tokio::time::sleep(pause) => {}

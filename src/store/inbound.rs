@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Recorded, StoreError};
+use super::{Hints, Mark, Recorded, StoreError};
 use crate::clock::Timestamp;
 use crate::model::Event;
 
@@ -119,6 +119,11 @@ pub trait Conversations: Send + Sync + 'static {
     /// From when on [`hold`](Self::hold) finds something, if nothing else comes in: a moment that may have passed, or
     /// the end of a lease that is renewed by then. `None` if nothing is to do anywhere.
     async fn next_look(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// The conversations in which other processes leave something to do, from now on, where the store can tell.
+    fn calls(&self) -> Hints<Mark> {
+        Hints::none()
+    }
 
     /// Forgets handled events and idle conversations that changed before `before`, and buttons that expired by `now`: at
     /// most `most` of each. A conversation is idle if nobody holds it, nothing waits in it and no time is set. Returns how

@@ -7,6 +7,7 @@ mod bot;
 #[cfg(test)]
 pub(crate) mod contract;
 mod filter;
+mod hints;
 mod inbound;
 pub mod postgres;
 mod rows;
@@ -14,6 +15,7 @@ pub mod sqlite;
 
 pub use bot::TOO_OFTEN;
 pub use filter::{Filter, Place};
+pub use hints::{Hint, Hints, Mark};
 pub use inbound::{ConversationKey, Conversations, Forgotten, Held, Leases, Saved, Waiting};
 
 use std::collections::BTreeMap;
@@ -32,7 +34,7 @@ use crate::platform::{Credential, Pace};
 pub enum StoreError {
     /// The database refused (disk full, locked for too long, read-only, gone).
     #[error("the store failed: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
     /// A row cannot be read: written by another version, or damaged.
     #[error("the store holds a row that cannot be read: {0}")]
     Corrupt(String),
@@ -48,6 +50,13 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+}
+
+/// The driver's error is part of the text, so it is no source besides: whoever prints the whole chain would print it again.
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
 }
 
 /// A submission on its way into the outbox.
@@ -265,6 +274,11 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Lets a bot that waits try again `now`, with the same secret as well.
     async fn resume(&self, platform: PlatformKind, now: Timestamp) -> Result<(), StoreError>;
+
+    /// What other processes do, from now on, where the store can tell: see [`Hints`].
+    fn hints(&self) -> Hints<Hint> {
+        Hints::none()
+    }
 
     /// What failed, or ended unknown, of what was accepted after `since`, by platform; one without trouble is left out.
     async fn trouble(

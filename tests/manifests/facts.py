@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from rendering import ROOT
 
@@ -19,11 +20,13 @@ class Facts:
     flags: set
     tools: set
     secrets: dict
+    databases: list
     config_maps: dict
     services: list
     agents: set
     servers: set
     version: str
+    drain: int
 
 
 def gather(installs):
@@ -37,11 +40,17 @@ def gather(installs):
         flags={name.replace("_", "-") for name in re.findall(r"^ +(\w+): ", command_line, re.M)},
         tools={json.loads(snapshot(path))["name"] for path in tool_snapshots()},
         secrets={d["metadata"]["name"]: set(d["stringData"]) for d in everything if d["kind"] == "Secret"},
+        databases=[
+            urlsplit(d["stringData"]["HERALD_DATABASE_URL"])
+            for d in everything
+            if d["kind"] == "Secret" and "HERALD_DATABASE_URL" in d["stringData"]
+        ],
         config_maps={d["metadata"]["name"]: d.get("data", {}) for d in everything if d["kind"] == "ConfigMap"},
         services=[d for d in everything if d["kind"] == "Service"],
         agents={(d["metadata"]["namespace"], d["metadata"]["name"]) for d in everything if d["kind"] == "Agent"},
         servers={d["metadata"]["name"] for d in everything if d["kind"] in own},
         version=re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(encoding="utf-8"), re.M).group(1),
+        drain=int(re.search(r"DRAIN: Duration = Duration::from_secs\((\d+)\)", (ROOT / "src/server.rs").read_text(encoding="utf-8")).group(1)),
     )
 
 

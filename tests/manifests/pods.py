@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 # A literal that looks like a token. Secrets are referred to, never written down; the examples say replace-me.
 TOKEN = re.compile(r"xox[abp]-\w{8}|xapp-\w{8}|Bearer \S{8}|\d{8,10}:[\w-]{30}")
-SECRET_NAME = re.compile(r"TOKEN$|SECRET$|PASSWORD$")
+SECRET_NAME = re.compile(r"TOKEN$|SECRET$|PASSWORD$|DATABASE_URL$")
+# The variable whose value makes several processes one Herald.
+DATABASE = "HERALD_DATABASE_URL"
+# What is left for the kubelet beside Herald's own drain, in seconds.
+MARGIN = 15
 # Names that the gateway reads which kmcp puts in front of an MCPServer.
 GATEWAY = {"NAMESPACE", "GATEWAY", "CLUSTER_ID", "NETWORK", "AUTH_TOKEN", "SERVICE_ACCOUNT", "ADMIN_ADDR", "STATS_ADDR"}
 GATEWAY |= {"READINESS_ADDR", "WORKER_THREADS", "CPU_LIMIT", "OTLP_ENDPOINT"}
@@ -37,6 +41,10 @@ class Pod:
     def listens(self):
         """Whether people talk to agents through it."""
         return "bot" in self.arguments or "--with-bot" in self.arguments
+
+    def shares(self, install, facts):
+        """Whether it stores in a database, which others may share."""
+        return any(DATABASE in names(container, install, facts) for container in self.spec["containers"])
 
 
 def pods(install):
@@ -114,15 +122,17 @@ def service_account(pod, install, _facts):
         yield "gets variables such as HERALD_PORT from Services: enableServiceLinks is not false"
 
 
-def life(pod, install, _facts):
+def life(pod, install, facts):
     """Probes, time to drain, and what more than one replica needs."""
     container = pod.spec["containers"][0]
     if pod.kind == "Deployment":
         for probe, path in {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}.items():
             if container.get(probe, {}).get("httpGet") != {"path": path, "port": "http"}:
                 yield f"{probe} does not ask {path} on the port http"
-        if pod.spec.get("terminationGracePeriodSeconds", 30) < 45:
-            yield "terminationGracePeriodSeconds is below 45: a drain takes up to 40 s"
+        pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        least = pause + facts.drain + MARGIN
+        if pod.spec.get("terminationGracePeriodSeconds", 30) < least:
+            yield f"terminationGracePeriodSeconds is below {least}: a drain takes {facts.drain} s after preStop"
     several = pod.workload.get("replicas", 1) > 1
     budgets = [budget for budget in install.of("PodDisruptionBudget") if selects(budget["spec"]["selector"], pod.labels)]
     if several != bool(budgets):
@@ -130,19 +140,45 @@ def life(pod, install, _facts):
     pauses = "sleep" in container.get("lifecycle", {}).get("preStop", {})
     if pod.kind == "Deployment" and several != pauses:
         yield "preStop.sleep goes with more than one replica, and with nothing else"
-    if pod.listens and (pod.workload.get("strategy") != {"type": "Recreate"} or several):
-        yield "a bot is one replica with the strategy Recreate"
+    if pod.shares(install, facts):
+        yield from replicas(pod, install, facts)
+    elif several:
+        yield f"more than one replica has to share a database: {DATABASE}"
+    elif pod.listens and pod.workload.get("strategy") != {"type": "Recreate"}:
+        yield "a bot without a database is one replica with the strategy Recreate"
 
 
-def storage(pod, install, _facts):
-    """Herald writes to /data alone, and a volume of one node is for one Pod at a time."""
+def replicas(pod, install, facts):
+    """Processes that share a database: no pause in an update, not all on one node, one list of settings."""
+    if pod.kind != "Deployment":
+        return
+    strategy = pod.workload.get("strategy", {})
+    if strategy.get("type") != "RollingUpdate" or strategy.get("rollingUpdate", {}).get("maxUnavailable") != 0:
+        yield "an update takes a replica away before the next one is ready: maxUnavailable is not 0"
+    spread = pod.spec.get("topologySpreadConstraints", [])
+    if not any(constraint["topologyKey"] == "kubernetes.io/hostname" for constraint in spread):
+        yield "its replicas may all be on one node"
+    for constraint in spread:
+        own = set(constraint.get("matchLabelKeys", [])) | set(constraint["labelSelector"]["matchLabels"])
+        if not selects(constraint["labelSelector"], pod.labels) or not set(pod.labels) <= own:
+            yield f"it is spread over {constraint['topologyKey']} by other Pods than its own"
+    settings = pod.spec["containers"][0].get("envFrom")
+    for other in pods(install):
+        if other.shares(install, facts) and other.spec["containers"][0].get("envFrom") != settings:
+            yield f"shares a database with {other.where}, which has other settings: whoever sends decides what is allowed"
+
+
+def storage(pod, install, facts):
+    """Herald writes to /data alone, or to a database; and a volume of one node is for one Pod at a time."""
     volumes = {volume["name"]: volume for volume in pod.spec.get("volumes", [])}
     claims = {claim["metadata"]["name"] for claim in install.of("PersistentVolumeClaim")}
     mounts = [mount for container in pod.containers for mount in container.get("volumeMounts", []) if not mount.get("readOnly")]
     if any(mount["mountPath"] != "/data" for mount in mounts):
         yield "has a writable volume elsewhere than at /data"
-    if "stdio" not in pod.arguments and not mounts:
+    if "stdio" not in pod.arguments and not mounts and not pod.shares(install, facts):
         yield "has no volume at /data"
+    if mounts and pod.shares(install, facts):
+        yield "has a volume at /data and stores in a database"
     for mount in mounts:
         claim = volumes.get(mount["name"], {}).get("persistentVolumeClaim")
         if claim and claim["claimName"] not in claims:
@@ -171,25 +207,35 @@ def command_line(pod, _install, facts):
 
 def environment(pod, install, facts):
     """Every variable exists; secrets come by reference, from keys that manifests/secrets documents."""
-    config_maps = facts.config_maps | {d["metadata"]["name"]: d.get("data", {}) for d in install.of("ConfigMap")}
     for container in pod.containers:
-        names = set()
         for variable in container.get("env", []):
-            names.add(variable["name"])
             value, source = variable.get("value", ""), variable.get("valueFrom", {})
             if TOKEN.search(value) or (value and SECRET_NAME.search(variable["name"])):
                 yield f"{variable['name']} is a secret written down"
             yield from reference(source.get("secretKeyRef"), facts.secrets, "Secret")
-            yield from reference(source.get("configMapKeyRef"), config_maps, "ConfigMap")
+            yield from reference(source.get("configMapKeyRef"), config_maps(install, facts), "ConfigMap")
         for source in container.get("envFrom", []):
-            for field, kind, known in (("secretRef", "Secret", facts.secrets), ("configMapRef", "ConfigMap", config_maps)):
-                yield from reference(source.get(field), known, kind)
-                names |= set(known.get(source.get(field, {}).get("name"), []))
-        for name in sorted(names - facts.variables):
+            yield from reference(source.get("secretRef"), facts.secrets, "Secret")
+            yield from reference(source.get("configMapRef"), config_maps(install, facts), "ConfigMap")
+        known = names(container, install, facts)
+        for name in sorted(known - facts.variables):
             if not name.startswith("OTEL_"):
                 yield f"herald reads no variable {name}"
-        for name in sorted(names & GATEWAY) if pod.kind == "MCPServer" else []:
+        for name in sorted(known & GATEWAY) if pod.kind == "MCPServer" else []:
             yield f"kmcp's gateway reads {name} too"
+
+
+def config_maps(install, facts):
+    return facts.config_maps | {d["metadata"]["name"]: d.get("data", {}) for d in install.of("ConfigMap")}
+
+
+def names(container, install, facts):
+    """The variables that a container is given."""
+    given = {variable["name"] for variable in container.get("env", [])}
+    for source in container.get("envFrom", []):
+        given |= set(facts.secrets.get(source.get("secretRef", {}).get("name"), []))
+        given |= set(config_maps(install, facts).get(source.get("configMapRef", {}).get("name"), []))
+    return given
 
 
 def reference(source, known, kind):

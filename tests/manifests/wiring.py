@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-from pods import SECRET_NAME, TOKEN, pods, selects
+from pods import DATABASE, SECRET_NAME, TOKEN, pods, selects
 
 # What the whole address space holds besides the internet: private networks, the nodes' own metadata.
 INSIDE = {
@@ -80,7 +80,7 @@ def named(ports):
     return [{"name": port.get("name"), "number": port["port"]} for port in ports]
 
 
-def networks(install, _facts):
+def networks(install, facts):
     everything = list(pods(install))
     policies = install.of("NetworkPolicy")
     for pod in everything:
@@ -90,6 +90,9 @@ def networks(install, _facts):
         reached = {port["port"] for spec in chosen for rule in spec.get("egress", []) for port in rule.get("ports", [])}
         for port in sorted({53, 443, 8083 if pod.listens else 53} - reached):
             yield f"{pod.where}: its NetworkPolicy lets it reach nobody on port {port}"
+        for url in facts.databases if pod.shares(install, facts) else []:
+            if not any(reaches(rule, url) for spec in chosen for rule in spec.get("egress", [])):
+                yield f"{pod.where}: its NetworkPolicy does not let it reach the database at {url.hostname}:{url.port}"
     for policy in policies:
         where, spec = f"NetworkPolicy {policy['metadata']['name']}", policy["spec"]
         chosen = [pod for pod in everything if selects(spec["podSelector"], pod.labels)]
@@ -109,6 +112,13 @@ def networks(install, _facts):
                 yield f"{where}: its Pods have no port {port}"
 
 
+def reaches(rule, url):
+    """Whether a rule leads to the namespace of a Service, on its port."""
+    namespace = {"kubernetes.io/metadata.name": url.hostname.split(".")[1]}
+    to = [peer.get("namespaceSelector", {}).get("matchLabels") for peer in rule.get("to", [])]
+    return namespace in to and {"port": url.port} in rule.get("ports", [])
+
+
 def secrets(install, facts):
     for document in install.of("Secret"):
         where = f"Secret {document['metadata']['name']}"
@@ -117,7 +127,9 @@ def secrets(install, facts):
         for key, value in document["stringData"].items():
             if key not in facts.variables:
                 yield f"{where}: herald reads no variable {key}"
-            if SECRET_NAME.search(key) and value and not value.endswith("replace-me"):
+            if key == DATABASE:
+                yield from (f"{where}: {text}" for text in database(urlsplit(value)))
+            elif SECRET_NAME.search(key) and value and not value.endswith("replace-me"):
                 yield f"{where}: {key} is no placeholder"
             if key == "HERALD_TOKEN" and not value.startswith("Bearer "):
                 yield f"{where}: kagent sends HERALD_TOKEN as it is, so it begins with `Bearer `"
@@ -132,6 +144,14 @@ def secrets(install, facts):
         for key, value in document.get("data", {}).items():
             if TOKEN.search(value) or (value and SECRET_NAME.search(key)):
                 yield f"ConfigMap {document['metadata']['name']}: {key} is a secret"
+
+
+def database(url):
+    """The example of a database's address: no real password, and a server whose certificate is checked."""
+    if url.password != "replace-me":
+        yield "the password in HERALD_DATABASE_URL is no placeholder"
+    if "sslmode=verify-full" not in url.query.split("&"):
+        yield "nobody checks who answers at HERALD_DATABASE_URL: sslmode is not verify-full"
 
 
 def servers(install, facts):

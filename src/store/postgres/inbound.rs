@@ -11,7 +11,9 @@ use super::{Db, Postgres, StoreError, query, storable};
 use crate::clock::Timestamp;
 use crate::model::Event;
 use crate::store::rows::to_json;
-use crate::store::{ConversationKey, Conversations, Forgotten, Held, Recorded, Saved, Waiting};
+use crate::store::{
+    ConversationKey, Conversations, Forgotten, Held, Hints, Mark, Recorded, Saved, Waiting,
+};
 
 #[async_trait]
 impl Conversations for Postgres {
@@ -25,6 +27,7 @@ impl Conversations for Postgres {
             let new = take(&mut db, conversation, event).await?;
             if new {
                 db.commit().await?;
+                self.notices.conversation(conversation);
             } else {
                 // What is known makes no conversation.
                 db.rollback().await?;
@@ -86,6 +89,10 @@ impl Conversations for Postgres {
             let mut db = self.begin().await?;
             let recorded = save(&mut db, held, saved, now, lease).await?;
             db.commit().await?;
+            // This process ends, and somebody else goes on.
+            if saved.release && saved.due.is_some_and(|due| due <= now) {
+                self.notices.conversation(&held.conversation);
+            }
             Ok(recorded)
         })
         .await
@@ -147,6 +154,10 @@ impl Conversations for Postgres {
             Ok(row.try_get::<Option<i64>, _>("at")?.map(Timestamp))
         })
         .await
+    }
+
+    fn calls(&self) -> Hints<Mark> {
+        self.notices.conversations(&self.options)
     }
 
     async fn forget(

@@ -11,6 +11,9 @@
 //! **Time.** Replicas compare each other's leases, so they have to agree on what time it is; their machines need not. With
 //! this store [`Postgres::clock`] is the clock of the whole process: the database's, see [`clock`].
 //!
+//! **Who hears of what.** A replica tells the others what it stored, after the commit, by `NOTIFY`. All of them also look
+//! by themselves, every second, and nothing depends on what they are told.
+//!
 //! **When it is away.** An access fails after a few seconds with [`StoreError::Away`], and the next one tries anew. An
 //! answer to a commit may be lost: then the caller hears of a failure although the change was made, never the reverse.
 
@@ -21,6 +24,7 @@ mod hold;
 mod inbound;
 mod leases;
 mod migrate;
+mod notices;
 mod outbox;
 mod retention;
 #[cfg(test)]
@@ -34,23 +38,26 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use secrecy::SecretString;
-use sqlx::postgres::{PgArguments, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, SqlSafeStr, Transaction};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::clock::DatabaseClock;
+use self::notices::{Notices, Patience};
 use self::outbox::Probe;
 pub use self::url::{check, secrets};
 use super::StoreError;
 use crate::clock::Clock;
 
-/// The most connections of one process.
-const CONNECTIONS: u32 = 10;
 /// How long an access waits for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long one may take once it has a connection. Shorter than a lease, by more than a request to a platform may take.
 const ACCESS: Duration = Duration::from_secs(8);
+
+/// What to do about a server that does not answer.
+const SEE_TO: &str =
+    "see that it runs, and that the network lets Herald through; nothing has to be restarted here";
 
 type Db<'c> = &'c mut sqlx::PgConnection;
 
@@ -63,7 +70,11 @@ pub struct Postgres {
     place: String,
     clock: Arc<DatabaseClock>,
     probe: Mutex<Probe>,
+    notices: Arc<Notices>,
+    /// How to reach the server, for whoever needs a connection of their own.
+    options: PgConnectOptions,
     _keeping_time: AbortOnDropHandle<()>,
+    _telling: AbortOnDropHandle<()>,
 }
 
 impl Postgres {
@@ -73,13 +84,21 @@ impl Postgres {
     /// When the URL is malformed, the server does not answer or does not let Herald in, or the schema was written by a
     /// newer Herald.
     pub async fn open(url: &SecretString, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Self::open_with(url, clock, Patience::default()).await
+    }
+
+    async fn open_with(
+        url: &SecretString,
+        clock: Arc<dyn Clock>,
+        patience: Patience,
+    ) -> Result<Self, StoreError> {
         let place = url::read(url)?;
         let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
+            .max_connections(place.connections)
             .acquire_timeout(CONNECT)
             // Beginning a transaction shows whether a connection still works.
             .test_before_acquire(false)
-            .connect_lazy_with(place.options);
+            .connect_lazy_with(place.options.clone());
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path TO {}; \
              SET LOCAL statement_timeout = {limit}; SET LOCAL idle_in_transaction_session_timeout = {limit}",
@@ -96,13 +115,19 @@ impl Postgres {
         };
         let keeping_time =
             AbortOnDropHandle::new(tokio::spawn(Arc::clone(&clock).keep(pool.clone())));
+        let notices = Arc::new(Notices::new(&place.schema, patience));
+        let telling =
+            AbortOnDropHandle::new(tokio::spawn(Arc::clone(&notices).tell_all(pool.clone())));
         Ok(Self {
             pool,
             begin: begin.into(),
             place: place.shown,
             clock,
             probe: Mutex::default(),
+            notices,
+            options: place.options,
             _keeping_time: keeping_time,
+            _telling: telling,
         })
     }
 
@@ -186,7 +211,7 @@ fn away(place: &str, error: StoreError) -> StoreError {
     let busy = code == "53300";
     match error {
         sqlx::Error::PoolTimedOut => StoreError::Away(format!(
-            "PostgreSQL at {place} cannot be reached, or is too busy, for {} s; trying again helps once it is back",
+            "PostgreSQL at {place} cannot be reached, or is too busy, for {} s: {SEE_TO}",
             CONNECT.as_secs()
         )),
         sqlx::Error::PoolClosed => StoreError::Closed,
@@ -195,14 +220,14 @@ fn away(place: &str, error: StoreError) -> StoreError {
             error.message()
         )),
         error if busy || is_lost(&error) || matches!(error, sqlx::Error::Tls(_)) => {
-            StoreError::Away(format!("PostgreSQL at {place} cannot be reached: {error}"))
+            StoreError::Away(format!("PostgreSQL at {place} cannot be reached ({error}): {SEE_TO}"))
         }
         error => StoreError::Database(error),
     }
 }
 
 fn silent(place: &str) -> StoreError {
-    StoreError::Away(format!("PostgreSQL at {place} does not answer in time"))
+    StoreError::Away(format!("PostgreSQL at {place} does not answer in time: {SEE_TO}"))
 }
 
 /// PostgreSQL's texts hold any character but NUL, which stands for nothing a person would miss.

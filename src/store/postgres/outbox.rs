@@ -16,7 +16,8 @@ use crate::model::{ClientName, Delivery, DeliveryId, Pause, PlatformKind, Reason
 use crate::store::bot::Bot;
 use crate::store::rows::{count, delivery, platform, readable, to_json};
 use crate::store::{
-    Backlog, Claim, Claimant, Enqueued, Filter, NewDelivery, Outbox, Recorded, Settled, Trouble,
+    Backlog, Claim, Claimant, Enqueued, Filter, Hint, Hints, NewDelivery, Outbox, Recorded,
+    Settled, Trouble,
 };
 
 /// Whoever asks more often gets the last answer: asking takes no token, and each try is a write.
@@ -48,6 +49,10 @@ impl Outbox for Postgres {
             };
             let enqueued = enqueue(&mut db, &new).await?;
             db.commit().await?;
+            self.notices.accepts_as(&new.submitter);
+            if matches!(enqueued, Enqueued::New | Enqueued::Retried(_)) {
+                self.notices.queued();
+            }
             Ok(enqueued)
         })
         .await
@@ -72,8 +77,11 @@ impl Outbox for Postgres {
     async fn record(&self, epoch: i64, settled: &Settled) -> Result<Recorded, StoreError> {
         self.access(async {
             let mut db = self.begin().await?;
-            let recorded = record(&mut db, epoch, settled).await?;
+            let (recorded, submitter) = record(&mut db, epoch, settled).await?;
             db.commit().await?;
+            if let Some(submitter) = submitter.filter(|_| settled.delivery.state.is_final()) {
+                self.notices.ended(settled.delivery.id, &submitter);
+            }
             Ok(recorded)
         })
         .await
@@ -161,6 +169,7 @@ impl Outbox for Postgres {
             keep_bot(&mut db, platform, &bot).await?;
             prolong(&mut db, platform, refused).await?;
             db.commit().await?;
+            self.notices.queued();
             Ok(())
         })
         .await
@@ -228,9 +237,12 @@ impl Outbox for Postgres {
     ) -> Result<Option<Delivery>, StoreError> {
         self.access(async {
             let mut db = self.begin().await?;
-            requeue(&mut db, id, now, deadline, None).await?;
+            let requeued = requeue(&mut db, id, now, deadline, None).await?;
             let delivery = by_id(&mut db, id).await?;
             db.commit().await?;
+            if requeued {
+                self.notices.queued();
+            }
             Ok(delivery)
         })
         .await
@@ -343,9 +355,18 @@ impl Outbox for Postgres {
         tried
     }
 
+    fn hints(&self) -> Hints<Hint> {
+        self.notices.outbox(&self.options)
+    }
+
     async fn close(&self) {
+        self.notices.stop();
         // Waits for what is under way, but not for a server that is away.
-        let _ = tokio::time::timeout(CLOSE, self.pool.close()).await;
+        let _ = tokio::time::timeout(CLOSE, async {
+            self.notices.tell_rest(&self.pool).await;
+            self.pool.close().await;
+        })
+        .await;
     }
 }
 
@@ -374,7 +395,12 @@ pub(super) async fn lock_lane(db: Db<'_>, id: DeliveryId) -> Result<(), StoreErr
     Ok(())
 }
 
-async fn record(db: Db<'_>, epoch: i64, settled: &Settled) -> Result<Recorded, StoreError> {
+/// Whether it was recorded, and who submitted the delivery.
+async fn record(
+    db: Db<'_>,
+    epoch: i64,
+    settled: &Settled,
+) -> Result<(Recorded, Option<String>), StoreError> {
     let Settled { delivery, hold, thread, verdict, doubt: _ } = settled;
     let lane = delivery.channel.to_string();
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
@@ -394,7 +420,7 @@ async fn record(db: Db<'_>, epoch: i64, settled: &Settled) -> Result<Recorded, S
     .execute(&mut *db)
     .await?;
     if released.rows_affected() == 0 {
-        return Ok(Recorded::Fenced);
+        return Ok((Recorded::Fenced, None));
     }
     if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
         query(
@@ -408,7 +434,7 @@ async fn record(db: Db<'_>, epoch: i64, settled: &Settled) -> Result<Recorded, S
         .execute(&mut *db)
         .await?;
     }
-    save(&mut *db, delivery).await?;
+    let submitter = save(&mut *db, delivery).await?;
     if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
         let platform = delivery.channel.platform();
         let mut bot = lock_bot(db, platform).await?;
@@ -416,7 +442,7 @@ async fn record(db: Db<'_>, epoch: i64, settled: &Settled) -> Result<Recorded, S
         keep_bot(db, platform, &bot).await?;
         prolong(db, platform, refused).await?;
     }
-    Ok(Recorded::Done)
+    Ok((Recorded::Done, submitter))
 }
 
 /// What waited while its bot's secret was refused, from one time to another, has as long again as it had.
@@ -439,13 +465,13 @@ async fn prolong(
     Ok(())
 }
 
-/// Writes what can change of a delivery. Its lane is locked, and its count kept by the caller.
-async fn save(db: Db<'_>, delivery: &Delivery) -> Result<(), StoreError> {
-    query(
+/// Writes what can change of a delivery, and tells who submitted it. Its lane is locked, and its count kept by the caller.
+async fn save(db: Db<'_>, delivery: &Delivery) -> Result<Option<String>, StoreError> {
+    let saved = query(
         "UPDATE deliveries SET placement = $2, cursor = $3, state = $4, attempts = $5, doubtful_since = $6,
              resent = $7, messages = $8, permalink = $9, reason = $10, hint = $11, warnings = $12,
              deadline = least(deadline, $13), finished_at = $14
-         WHERE id = $1",
+         WHERE id = $1 RETURNING submitter",
     )
     .bind(delivery.id.to_string())
     .bind(to_json(&delivery.placement)?)
@@ -462,7 +488,7 @@ async fn save(db: Db<'_>, delivery: &Delivery) -> Result<(), StoreError> {
     .bind(to_json(&delivery.warnings)?)
     .bind(delivery.deadline.0)
     .bind(delivery.finished_at.map(|at| at.0))
-    .execute(db)
+    .fetch_optional(db)
     .await?;
-    Ok(())
+    Ok(saved.map(|row| row.try_get("submitter")).transpose()?)
 }

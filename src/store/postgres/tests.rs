@@ -354,7 +354,7 @@ async fn numbers_are_given_while_the_lane_or_the_conversation_is_locked() {
         loop {
             let row = query(
                 "SELECT (SELECT last_value FROM deliveries_seq_seq), (SELECT last_value FROM events_seq_seq),
-                     count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))",
+                     count(*) FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid",
             )
             .fetch_one(&mut *db)
             .await
@@ -385,4 +385,15 @@ async fn who_is_not_let_in_is_told_what_to_see_to() {
     assert!(matches!(error, StoreError::DatabaseUrl(_)), "{error}");
     let error = error.to_string();
     assert!(error.contains("\"nowhere\" does not exist") && error.contains("HERALD_DATABASE_URL"));
+}
+
+#[tokio::test]
+async fn an_error_says_its_cause_once() {
+    let Some(url) = schema() else { return };
+    let store = open(&url).await;
+    run(&store, "DROP TABLE deliveries").await;
+    let error = contract::outbox::try_queue(&store, "x").await.unwrap_err();
+    for printed in [format!("{error}"), format!("{:#}", anyhow::Error::from(error))] {
+        assert_eq!(printed.matches("\"deliveries\" does not exist").count(), 1, "{printed}");
+    }
 }

@@ -9,6 +9,10 @@ use super::StoreError;
 
 /// The schema, where the URL names none.
 const SCHEMA: &str = "herald";
+/// The most connections of one process, where the URL does not say.
+const CONNECTIONS: u32 = 10;
+/// As many as the URL may ask for.
+const MOST_CONNECTIONS: u32 = 1_000;
 /// The longest name that PostgreSQL keeps whole.
 const LONGEST_NAME: usize = 63;
 
@@ -17,6 +21,8 @@ pub(super) struct Place {
     pub(super) options: PgConnectOptions,
     /// A plain name: letters, digits and underscores.
     pub(super) schema: String,
+    /// The most connections of the pool: `pool_max_conns`, as it is called in URLs for Go's pgx, which kagent reads.
+    pub(super) connections: u32,
     /// For people: host, port and database; never who, or the password.
     pub(super) shown: String,
 }
@@ -61,9 +67,15 @@ pub(super) fn read(url: &SecretString) -> Result<Place, StoreError> {
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err(wrong(&format!("it is not the URL of a PostgreSQL database: {shape}")));
     }
-    let mut schema = SCHEMA.to_owned();
+    let (mut schema, mut connections) = (SCHEMA.to_owned(), CONNECTIONS);
     let mut rest = Vec::new();
     for (key, value) in url.query_pairs() {
+        if key == "pool_max_conns" {
+            let asked = value.parse().ok().filter(|asked| (1..=MOST_CONNECTIONS).contains(asked));
+            connections = asked
+                .ok_or_else(|| wrong("its pool_max_conns has to be a number from 1 to 1000"))?;
+            continue;
+        }
         let named = match &*key {
             "options[search_path]" => Some((value.to_string(), String::new())),
             "options" => search_path(&value),
@@ -101,7 +113,7 @@ pub(super) fn read(url: &SecretString) -> Result<Place, StoreError> {
     };
     let database = options.get_database().unwrap_or_else(|| options.get_username());
     let shown = format!("{host}/{database} (schema {schema})");
-    Ok(Place { options, schema, shown })
+    Ok(Place { options, schema, connections, shown })
 }
 
 /// The `search_path` of `-c search_path=name -c other=1`, and what else is asked for.
@@ -150,12 +162,23 @@ mod tests {
     }
 
     #[test]
+    fn the_url_says_how_many_connections() {
+        let asked = place("postgres://ada@db/chat?pool_max_conns=4&sslmode=require");
+        assert_eq!(asked.connections, 4);
+        assert!(matches!(asked.options.get_ssl_mode(), sqlx::postgres::PgSslMode::Require));
+        assert_eq!(place("postgres://ada@db/chat").connections, CONNECTIONS);
+    }
+
+    #[test]
     fn what_is_wrong_is_said_without_the_secret() {
         for url in [
             "canary",
             "mysql://ada:canary@db/chat",
             "postgres://ada:canary@db:canary/chat",
             "postgres://ada:canary@db/chat?sslmode=canary",
+            "postgres://ada:s3cret@db/chat?pool_max_conns=canary",
+            "postgres://ada:canary@db/chat?pool_max_conns=0",
+            "postgres://ada:canary@db/chat?pool_max_conns=1001",
             "postgres://ada:canary@db/chat?options[search_path]=canary,public",
             "postgres://ada:canary@db/chat?options[search_path]=%22canary",
         ] {
