@@ -317,6 +317,16 @@ async fn a_refused_secret_is_not_shown_again(outbox: &dyn Outbox) {
     assert_eq!(deadlines, [second(9001 + 3600); 2], "they have as long as they had");
     let out = outbox.claim(&old, SLACK, second(9002), 9).await.unwrap();
     assert!(out.is_empty(), "the old one stays out");
+    let wrong = with_secret("wrong", FAST);
+    let claim = outbox.claim(&wrong, SLACK, second(9002), 1).await.unwrap().remove(0);
+    let Verdict::Refused { pause } = refused else { unreachable!() };
+    let pause = Pause { refused: Some("wrong".to_owned()), ..pause };
+    retry_later(outbox, claim, Verdict::Refused { pause }).await;
+    for secret in [&old, &wrong] {
+        let claims = outbox.claim(secret, SLACK, second(9003), 9).await.unwrap();
+        assert!(claims.is_empty(), "each that was refused stays out");
+        assert_eq!(outbox.next_due(secret, &[SLACK]).await.unwrap(), None);
+    }
     outbox.resume(SLACK, second(9003)).await.unwrap();
     assert_eq!(outbox.claim(&old, SLACK, second(9004), 9).await.unwrap().len(), 2);
 }
