@@ -8,6 +8,8 @@ mod bot;
 pub(crate) mod contract;
 mod filter;
 mod inbound;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod postgres;
 mod rows;
 pub mod sqlite;

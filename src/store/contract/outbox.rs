@@ -120,6 +120,12 @@ pub(crate) async fn submit_again(
 
 /// Runs the suite; `open` gives an empty store each time.
 pub(crate) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F) {
+    without_retention(&open).await;
+    super::retention::suite(&open).await;
+}
+
+/// The same for a store that keeps everything.
+pub(crate) async fn without_retention<S: Outbox, F: Future<Output = S>>(open: &impl Fn() -> F) {
     reads_back_what_it_stored(&open().await).await;
     sends_a_lane_in_order_one_at_a_time(&open().await).await;
     gives_a_lane_to_one_claimant_until_the_lease_ends(&open().await).await;
@@ -134,8 +140,7 @@ pub(crate) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F
     an_operator_retries_and_ends(&open().await).await;
     finds_the_newest_edit(&open().await).await;
     tells_what_waits(&open().await).await;
-    super::listing::suite(&open).await;
-    super::retention::suite(&open).await;
+    super::listing::suite(open).await;
 }
 
 async fn tells_what_waits(outbox: &dyn Outbox) {
