@@ -5,6 +5,8 @@
 
 mod directory;
 mod reply;
+#[cfg(test)]
+mod simulation;
 mod steps;
 
 pub use reply::{BOT, Content, Reply, Show};
@@ -377,6 +379,7 @@ impl Notifier {
                 break;
             }
             tokio::select! {
+                biased;
                 news = watch.next() => if let Some(news) = news { delivery = news },
                 () = tokio::time::sleep(POLL) => {
                     // Another process may be sending it.
