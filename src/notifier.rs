@@ -5,6 +5,8 @@
 
 mod directory;
 mod reply;
+#[cfg(test)]
+mod simulation;
 mod steps;
 
 pub use reply::{BOT, Content, Reply, Show};
@@ -381,6 +383,7 @@ impl Notifier {
                 break;
             }
             tokio::select! {
+                biased;
                 news = watch.next() => if let Some(news) = news {
                     delivery = news;
                     continue;

@@ -7,6 +7,8 @@
 
 mod backoff;
 mod breaker;
+#[cfg(test)]
+mod doubt_tests;
 mod settle;
 mod waiters;
 mod worker;

@@ -61,8 +61,8 @@ pub fn settle(
     };
     match outcome {
         Ok(sent) => {
-            let doubt = (delivery.may_have_arrived() && rules.capabilities.dedupes)
-                .then_some(Doubt::Recognised);
+            let recognised = rules.capabilities.dedupes && !delivery.resent;
+            let doubt = (delivery.may_have_arrived() && recognised).then_some(Doubt::Recognised);
             tell(&mut delivery, doubt);
             let thread = step_done(&mut delivery, &step, sent, rules.capabilities, thread_of);
             Settled { thread, doubt, ..next_step(delivery, now) }
@@ -183,10 +183,12 @@ fn failed(
         );
         return Settled { doubt, ..end(delivery, DeliveryState::Unknown, now) };
     }
-    // Where the platform recognises a repetition, its refusal speaks for the first attempt as well.
+    // Where the platform recognises a repetition, what it says about the message it said about the first attempt as well;
+    // what it says about the channel may have become true since.
+    let of_the_message = matches!(reason, Reason::TooLong | Reason::Rejected);
     let recognised = rules.capabilities.dedupes
         && delivery.doubtful_since.is_some_and(|since| now.since(since) < DEDUPE_WINDOW);
-    if recognised {
+    if of_the_message && recognised {
         delivery.doubtful_since = None;
     }
     give_up(delivery, reason, hint, now)
@@ -199,6 +201,18 @@ fn repeatable(delivery: &Delivery, step: &Action, rules: Rules, now: Timestamp) 
     step.is_idempotent()
         || (capabilities.dedupes && age < DEDUPE_WINDOW)
         || (capabilities.recalls && !delivery.resent)
+}
+
+/// Whether it is too late to repeat an attempt that may have succeeded: the platform would not recognise it any more.
+pub(super) fn is_forgotten(
+    delivery: &Delivery,
+    capabilities: Capabilities,
+    now: Timestamp,
+) -> bool {
+    let since = delivery.doubtful_since.filter(|_| delivery.may_have_arrived());
+    capabilities.dedupes
+        && !delivery.resent
+        && since.is_some_and(|since| now.since(since) >= DEDUPE_WINDOW)
 }
 
 /// What becomes of an attempt that may have succeeded, where nobody can tell: it is repeated once, or not at all.

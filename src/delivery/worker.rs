@@ -13,11 +13,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::{self, Asked};
-use super::settle::{Rules, give_up, settle, tell};
+use super::settle::{Rules, give_up, is_forgotten, settle, tell};
 use super::{OnUnknown, Waiters};
 use crate::clock::Clock;
 use crate::model::{
-    Action, Delivery, Disposition, Doubt, Failure, Placement, PlatformKind, Reason, Step,
+    Action, Delivery, DeliveryState, Disposition, Doubt, Failure, Placement, PlatformKind, Reason,
+    Step,
 };
 use crate::platform::{Capabilities, Platform, Sent};
 use crate::policy::{Policy, Route};
@@ -30,6 +31,9 @@ use crate::telemetry::spans;
 const LEASE: Duration = Duration::from_secs(30);
 /// The longest a request may take, whatever a platform's code does. Shorter than the lease.
 const REQUEST: Duration = Duration::from_secs(20);
+/// A claim is used this soon after it was asked for: a request that begins later might outlive the lease, by clocks that
+/// need not agree.
+const FRESH: Duration = Duration::from_secs(5);
 /// The most requests under way at once on one platform: a dead one takes no room from the others.
 const MOST_IN_FLIGHT: usize = 32;
 /// Other processes' work and missed signals are seen after this time.
@@ -131,10 +135,11 @@ impl Worker {
     /// # Errors
     /// When the store cannot be used; nothing is lost, the leases run out.
     pub async fn tick(&self) -> Result<TickReport, StoreError> {
+        let asked = Instant::now();
         let claims = self.claim(|_| MOST_IN_FLIGHT).await?;
         let claimed = claims.len();
         let attempts =
-            claims.into_iter().map(|(platform, claim)| self.inner.attempt(platform, claim));
+            claims.into_iter().map(|(platform, claim)| self.inner.attempt(platform, claim, asked));
         let results = join_all(attempts).await;
         let recorded = results.into_iter().filter(|recorded| *recorded).count();
         Ok(TickReport { claimed, recorded })
@@ -147,11 +152,13 @@ impl Worker {
         while !stop.is_cancelled() {
             let pause = self.look(&mut in_flight, &mut trouble).await;
             tokio::select! {
+                // In this order, so that the same things at the same times come out the same.
+                biased;
                 () = stop.cancelled() => {}
-                () = self.inner.wake.notified() => {}
                 hint = hints.next() => if let Hint::Ended(id) = hint { self.inner.waiters.nudge(id); },
                 // A finished attempt frees its lane for the next message.
                 Some(()) = in_flight.next_finished() => {}
+                () = self.inner.wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -181,9 +188,11 @@ impl Worker {
 
     /// Starts what is due, as far as there is room; returns how long nothing else will be.
     async fn send_what_is_due(&self, in_flight: &mut InFlight) -> Result<Duration, StoreError> {
+        let asked = Instant::now();
         for (platform, claim) in self.claim(|kind| in_flight.room_for(kind)).await? {
             let inner = Arc::clone(&self.inner);
-            in_flight.start(platform.kind(), async move { inner.attempt(platform, claim).await });
+            let kind = platform.kind();
+            in_flight.start(kind, async move { inner.attempt(platform, claim, asked).await });
         }
         let kinds = self.inner.platforms.keys().copied();
         let with_room: Vec<_> = kinds.filter(|kind| in_flight.room_for(*kind) > 0).collect();
@@ -259,27 +268,47 @@ struct Attempt {
     outcome: Result<Sent, Failure>,
     /// How it was settled whether an earlier attempt had arrived.
     doubt: Option<Doubt>,
-    /// The platform answered that it does not tell what arrived.
-    untold: bool,
+    says: Says,
+}
+
+/// What an attempt says about the bot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    /// What its outcome says.
+    Outcome,
+    /// It works, and does not tell what arrived.
+    Untold,
+    /// Nothing: nobody was asked.
+    Nothing,
 }
 
 impl Attempt {
     const fn of(outcome: Result<Sent, Failure>) -> Self {
-        Self { outcome, doubt: None, untold: false }
+        Self { outcome, doubt: None, says: Says::Outcome }
+    }
+
+    const fn unasked(failure: Failure) -> Self {
+        Self { outcome: Err(failure), doubt: None, says: Says::Nothing }
     }
 }
 
 impl Inner {
-    /// Does the current step of a claimed delivery, and records the result; false if it could not be recorded.
-    async fn attempt(&self, platform: Arc<dyn Platform>, claim: Claim) -> bool {
+    /// Does the current step of a delivery whose claim was asked for at `asked`, and records the result; false if it could
+    /// not be recorded.
+    async fn attempt(&self, platform: Arc<dyn Platform>, claim: Claim, asked: Instant) -> bool {
         let span = spans::delivery(&claim.delivery);
-        span.around(self.attempt_it(platform, claim)).await
+        span.around(self.attempt_it(platform, claim, asked)).await
     }
 
-    async fn attempt_it(&self, platform: Arc<dyn Platform>, claim: Claim) -> bool {
+    async fn attempt_it(&self, platform: Arc<dyn Platform>, claim: Claim, asked: Instant) -> bool {
         let id = claim.delivery.id;
         let epoch = claim.epoch;
-        let settled = self.send(platform.as_ref(), claim).await;
+        let settled = if asked.elapsed() > FRESH && !claim.interrupted {
+            tracing::warn!(delivery = %id, "the store took so long that its turn is over; it is put back");
+            put_back(claim.delivery)
+        } else {
+            self.send(platform.as_ref(), claim).await
+        };
         let mut last = None;
         // While the store is away the result waits, for as long as the lease keeps others from this lane.
         for pause in [0, 100, 400, 1_600, 3_200] {
@@ -362,27 +391,34 @@ impl Inner {
             delivery.placement.thread = thread.thread.or(delivery.placement.thread);
             delivery.placement.reply_to = thread.reply_to.or(delivery.placement.reply_to);
         }
+        let capabilities = platform.capabilities();
         let attempt = if interrupted {
             let hint = "Herald stopped in the middle of sending it";
-            Attempt::of(Err(Failure::ambiguous(Reason::Interrupted, hint)))
+            Attempt::unasked(Failure::ambiguous(Reason::Interrupted, hint))
+        } else if is_forgotten(&delivery, capabilities, now) {
+            let hint = "its answer was lost, and it had to wait for too long to be repeated";
+            Attempt::unasked(Failure::ambiguous(lost_for(&delivery, Reason::Interrupted), hint))
         } else {
             self.step(platform, &route, &delivery).await
         };
-        let Attempt { outcome, doubt, untold } = attempt;
+        let Attempt { outcome, doubt, says } = attempt;
         if doubt == Some(Doubt::Absent) {
             delivery.doubtful_since = None;
         }
         tell(&mut delivery, doubt);
         let now = self.clock.now();
-        let answer = if untold { Ok(()) } else { outcome.as_ref().map(|_| ()) };
+        let answer = match says {
+            Says::Outcome => Some(outcome.as_ref().map(|_| ())),
+            Says::Untold => Some(Ok(())),
+            Says::Nothing => None,
+        };
         let asked = Asked {
             platform: platform.kind(),
             fingerprint: platform.credential().fingerprint,
             troubled,
         };
-        let verdict = breaker::verdict(asked, answer, self.probe, now);
-        let capabilities = platform.capabilities();
-        let recalls = capabilities.recalls && !untold;
+        let verdict = answer.and_then(|answer| breaker::verdict(asked, answer, self.probe, now));
+        let recalls = capabilities.recalls && says != Says::Untold;
         let rules = Rules {
             on_unknown: self.on_unknown,
             base: self.backoff,
@@ -407,38 +443,41 @@ impl Inner {
         }
         let doubtful = delivery.doubtful_since.filter(|_| delivery.may_have_arrived());
         let asks = platform.capabilities().recalls && !delivery.resent;
+        // Both requests together may take no longer than one: the lease is not longer either.
+        let end = Instant::now() + REQUEST;
         let Some(since) = doubtful.filter(|_| asks) else {
-            return Attempt::of(self.request(platform, route, &placement, step).await);
+            return Attempt::of(self.request(platform, route, &placement, step, end).await);
         };
         // It was sent before its answer was found to be lost, by clocks that need not agree.
         let since = since.before(REQUEST * 3);
-        match guarded(platform.recall(route, &placement, step, since)).await {
+        match guarded(platform.recall(route, &placement, step, since), end).await {
             Ok(Some(sent)) => Attempt { doubt: Some(Doubt::Found), ..Attempt::of(Ok(sent)) },
             Ok(None) => {
-                let outcome = self.request(platform, route, &placement, step).await;
+                let outcome = self.request(platform, route, &placement, step, end).await;
                 Attempt { doubt: Some(Doubt::Absent), ..Attempt::of(outcome) }
             }
             Err(Failure { reason, disposition: Disposition::GiveUp, hint })
                 if reason != Reason::Auth =>
             {
                 tracing::info!(delivery = %delivery.id, %reason, hint, "whether it arrived cannot be looked up");
-                let reason = delivery.reason.unwrap_or(reason);
-                Attempt { untold: true, ..Attempt::of(Err(Failure::ambiguous(reason, hint))) }
+                let lost = Failure::ambiguous(lost_for(delivery, reason), hint);
+                Attempt { says: Says::Untold, ..Attempt::of(Err(lost)) }
             }
             Err(failure) => Attempt::of(Err(failure.unseen())),
         }
     }
 
-    /// One request to the platform.
+    /// One request to the platform, that ends at `end`.
     async fn request(
         &self,
         platform: &dyn Platform,
         route: &Route,
         placement: &Placement,
         step: &Step,
+        end: Instant,
     ) -> Result<Sent, Failure> {
         let since = Instant::now();
-        let outcome = guarded(platform.deliver(route, placement, step)).await;
+        let outcome = guarded(platform.deliver(route, placement, step), end).await;
         self.metrics.sent(platform.kind(), since.elapsed(), outcome.as_ref().map(|_| ()));
         outcome
     }
@@ -454,9 +493,25 @@ fn placement(action: &Action, delivery: &Placement) -> Placement {
     }
 }
 
-/// A request that ends in time and whose panic is a failure. Either way it may have been sent.
-async fn guarded<T>(request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    match tokio::time::timeout(REQUEST, AssertUnwindSafe(request).catch_unwind()).await {
+/// Why it is in doubt whether it arrived; `else_for` where that is not what it waited for last. That a secret was refused is
+/// no reason: it may be another one by now.
+fn lost_for(delivery: &Delivery, else_for: Reason) -> Reason {
+    delivery.reason.filter(|reason| *reason != Reason::Auth).unwrap_or(else_for)
+}
+
+/// A delivery that was claimed, and of which nothing was sent.
+fn put_back(mut delivery: Delivery) -> Settled {
+    delivery.state = DeliveryState::Queued;
+    delivery.attempts = delivery.attempts.saturating_sub(1);
+    Settled::new(delivery)
+}
+
+/// A request that ends at `end` and whose panic is a failure. Either way it may have been sent.
+async fn guarded<T>(
+    request: impl Future<Output = Result<T, Failure>>,
+    end: Instant,
+) -> Result<T, Failure> {
+    match tokio::time::timeout_at(end, AssertUnwindSafe(request).catch_unwind()).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(Failure::ambiguous(Reason::Internal, "Herald failed while sending it")),
         Err(_) => Err(Failure::ambiguous(Reason::Timeout, "the platform did not answer in time")),

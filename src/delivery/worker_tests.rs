@@ -26,10 +26,12 @@ const T0: Timestamp = Timestamp(1_800_000_000_000);
 
 /// What the platform does with one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Turn {
+pub(super) enum Turn {
     Accept,
     RateLimit(u64),
     Refuse,
+    /// The bot is not in the channel any more.
+    PutOut,
     /// The token is refused.
     Unauthorized,
     /// The answer is lost; the request was applied or not.
@@ -43,10 +45,10 @@ enum Turn {
 }
 
 #[derive(Default)]
-struct World {
-    script: VecDeque<Turn>,
+pub(super) struct World {
+    pub(super) script: VecDeque<Turn>,
     /// What people see: channel, text.
-    seen: Vec<(String, String)>,
+    pub(super) seen: Vec<(String, String)>,
     nonces: BTreeMap<String, String>,
     /// Requests that arrived before the time the platform had named.
     too_early: usize,
@@ -55,13 +57,13 @@ struct World {
     refused: usize,
 }
 
-struct Scripted {
-    world: Mutex<World>,
+pub(super) struct Scripted {
+    pub(super) world: Mutex<World>,
     clock: ManualClock,
-    dedupes: bool,
+    pub(super) dedupes: bool,
     /// Whether it tells what arrived, if it can be asked.
-    recalls: Option<bool>,
-    secret: Mutex<String>,
+    pub(super) recalls: Option<bool>,
+    pub(super) secret: Mutex<String>,
     crashed: Notify,
 }
 
@@ -137,6 +139,7 @@ impl Platform for Scripted {
                 count(|world| &mut world.refused);
                 Err(Failure::give_up(Reason::Rejected, "no"))
             }
+            Turn::PutOut => Err(Failure::give_up(Reason::NotInChannel, "not any more")),
             Turn::Unauthorized => Err(Failure::give_up(Reason::Auth, "set SLACK_BOT_TOKEN")),
             Turn::Lose { applied } => {
                 count(|world| &mut world.ambiguous);
@@ -191,16 +194,16 @@ impl Platform for Scripted {
     }
 }
 
-struct Bench {
-    clock: ManualClock,
-    platform: Arc<Scripted>,
-    outbox: Arc<Sqlite>,
+pub(super) struct Bench {
+    pub(super) clock: ManualClock,
+    pub(super) platform: Arc<Scripted>,
+    pub(super) outbox: Arc<Sqlite>,
     policy: Arc<Policy>,
     on_unknown: OnUnknown,
 }
 
 impl Bench {
-    async fn new(script: &[Turn], dedupes: bool, on_unknown: OnUnknown) -> Self {
+    pub(super) async fn new(script: &[Turn], dedupes: bool, on_unknown: OnUnknown) -> Self {
         let clock = ManualClock::at(T0);
         let world = World { script: script.iter().copied().collect(), ..World::default() };
         let crashed = Notify::new();
@@ -222,7 +225,7 @@ impl Bench {
         }
     }
 
-    fn worker(&self, process: &str) -> Worker {
+    pub(super) fn worker(&self, process: &str) -> Worker {
         let platform: Arc<dyn Platform> = self.platform.clone();
         let settings = Settings {
             process: process.to_owned(),
@@ -241,7 +244,12 @@ impl Bench {
         )
     }
 
-    async fn queue(&self, channel: &str, parts: &[String], thread_key: Option<&str>) -> DeliveryId {
+    pub(super) async fn queue(
+        &self,
+        channel: &str,
+        parts: &[String],
+        thread_key: Option<&str>,
+    ) -> DeliveryId {
         let id = DeliveryId::new(T0);
         let step = |(n, text): (usize, &String)| {
             let part = Part::Text(TextPart { body: text.clone(), plain: text.clone() });
@@ -267,7 +275,7 @@ impl Bench {
     }
 
     /// Ticks until nothing is due any more, moving the clock on; a crash starts a new process.
-    async fn run(&self) {
+    pub(super) async fn run(&self) {
         let mut process = 0;
         let mut worker = self.worker("p0");
         for _ in 0..10_000 {
@@ -299,7 +307,7 @@ impl Bench {
         panic!("the queue never ran dry");
     }
 
-    async fn states(&self, ids: &[DeliveryId]) -> Vec<Delivery> {
+    pub(super) async fn states(&self, ids: &[DeliveryId]) -> Vec<Delivery> {
         let mut all = Vec::new();
         for id in ids {
             all.push(self.outbox.delivery(*id).await.unwrap().unwrap());

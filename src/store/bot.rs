@@ -13,16 +13,22 @@ use crate::platform::Credential;
 /// After so many failures in a row a bot waits, and is then tried with one request at a time.
 pub const TOO_OFTEN: i64 = 5;
 
+/// So many refused secrets are remembered: more than there are while one is replaced by another, and a wrong one by a
+/// right one.
+const MOST_REFUSED: usize = 8;
+
 /// A row of `credentials`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bot {
-    /// Nothing before this time: its pace, the platform's wish, or until it is tried again.
+    /// Nothing before this time: what it is held for, or until it is tried again.
     pub(super) not_before: i64,
+    /// Its pace, and what the platform asked for: that it works again changes nothing about it.
+    pub(super) held: i64,
     /// GCRA: the theoretical arrival time.
     pub(super) tat: i64,
     /// How often in a row the platform failed.
     pub(super) failures: i64,
-    /// The fingerprint of the secret that the platform refused.
+    /// The fingerprints of the secrets that the platform refused, the latest first, with spaces between them.
     pub(super) refused: Option<String>,
     /// Why it waits.
     pub(super) pause: Option<Pause>,
@@ -32,6 +38,7 @@ impl Bot {
     pub(super) fn read(row: &impl Columns) -> Result<Self, StoreError> {
         Ok(Self {
             not_before: row.number("not_before")?.unwrap_or_default(),
+            held: row.number("held")?.unwrap_or_default(),
             tat: row.number("tat")?.unwrap_or_default(),
             failures: row.number("failures")?.unwrap_or_default(),
             refused: row.text("refused")?,
@@ -60,18 +67,30 @@ impl Bot {
         lease: Duration,
         now: Timestamp,
     ) -> bool {
-        let refused = self.refused.as_ref();
-        if self.not_before > now.0
-            || credential.is_some_and(|credential| Some(&credential.fingerprint) == refused)
-        {
+        if self.not_before > now.0 || credential.is_some_and(|it| self.refuses(&it.fingerprint)) {
             return false;
         }
         if self.failures >= TOO_OFTEN {
             self.not_before = now.after(lease).0;
         } else if let Some(Credential { pace, .. }) = credential {
-            (self.tat, self.not_before) = next_turn(*pace, self.tat, now);
+            (self.tat, self.held) = next_turn(*pace, self.tat, now);
+            self.not_before = self.held;
         }
         true
+    }
+
+    /// Whether the platform refused this secret.
+    pub(super) fn refuses(&self, fingerprint: &str) -> bool {
+        self.refused.as_deref().is_some_and(|all| all.split(' ').any(|it| it == fingerprint))
+    }
+
+    /// Processes may have different secrets while they are replaced: each that was refused counts, not the latest alone.
+    fn refuse(&mut self, fingerprint: &str) {
+        let known = self.refused.take();
+        let others = known.as_deref().into_iter().flat_map(|all| all.split(' '));
+        let others = others.filter(|it| *it != fingerprint);
+        let all: Vec<_> = std::iter::once(fingerprint).chain(others).take(MOST_REFUSED).collect();
+        self.refused = Some(all.join(" "));
     }
 
     /// Notes what an attempt says about it. Returns since when its secret was refused, and when that ended, if it has:
@@ -86,7 +105,7 @@ impl Bot {
             None => {}
             Some(Verdict::Works { at }) => {
                 if self.failures >= TOO_OFTEN {
-                    self.not_before = 0;
+                    self.not_before = self.held;
                 }
                 self.failures = 0;
                 refused = self.refused_since().map(|since| (since, at));
@@ -96,16 +115,19 @@ impl Bot {
                 self.failures += 1;
                 if self.failures >= TOO_OFTEN {
                     // Not the end of the probe's lease: the probe is over.
-                    self.not_before = probe_at.0;
+                    self.not_before = self.held.max(probe_at.0);
                     self.pause = Some(self.still(pause));
                 }
             }
             Some(Verdict::Refused { pause }) => {
-                self.refused.clone_from(&pause.refused);
+                if let Some(fingerprint) = &pause.refused {
+                    self.refuse(fingerprint);
+                }
                 self.pause = Some(self.still(pause));
             }
         }
         if let Some(Hold { until, scope: Scope::Credential }) = hold {
+            self.held = self.held.max(until.0);
             self.not_before = self.not_before.max(until.0);
         }
         refused
@@ -128,5 +150,29 @@ impl Bot {
         let same = earlier.filter(|earlier| earlier.refused.is_some() == pause.refused.is_some());
         let since = same.map_or(pause.since, |earlier| earlier.since);
         Pause { since, ..pause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Reason;
+
+    #[test]
+    fn a_platform_that_asked_for_silence_has_it_whatever_is_heard_of_other_requests() {
+        let (hint, since) = (String::new(), Timestamp(0));
+        let pause = Pause { reason: Reason::ServerError, hint, since, refused: None };
+        let fails = Verdict::Fails { pause, probe_at: Timestamp(30) };
+        let mut bot = Bot::default();
+        for _ in 0..TOO_OFTEN {
+            bot.record(None, Some(fails.clone()));
+        }
+        let hold = Hold { until: Timestamp(60), scope: Scope::Credential };
+        bot.record(Some(hold), None);
+        bot.record(None, Some(fails));
+        assert_eq!(bot.not_before, 60);
+        bot.record(None, Some(Verdict::Works { at: Timestamp(10) }));
+        assert_eq!(bot.not_before, 60);
+        assert!(!bot.troubled());
     }
 }

@@ -9,6 +9,8 @@ pub(crate) mod contract;
 mod filter;
 mod hints;
 mod inbound;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod postgres;
 mod rows;
 pub mod sqlite;

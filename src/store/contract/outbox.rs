@@ -120,6 +120,12 @@ pub(crate) async fn submit_again(
 
 /// Runs the suite; `open` gives an empty store each time.
 pub(crate) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F) {
+    without_retention(&open).await;
+    super::retention::suite(&open).await;
+}
+
+/// The same for a store that keeps everything.
+pub(crate) async fn without_retention<S: Outbox, F: Future<Output = S>>(open: &impl Fn() -> F) {
     reads_back_what_it_stored(&open().await).await;
     sends_a_lane_in_order_one_at_a_time(&open().await).await;
     gives_a_lane_to_one_claimant_until_the_lease_ends(&open().await).await;
@@ -134,8 +140,7 @@ pub(crate) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F
     an_operator_retries_and_ends(&open().await).await;
     finds_the_newest_edit(&open().await).await;
     tells_what_waits(&open().await).await;
-    super::listing::suite(&open).await;
-    super::retention::suite(&open).await;
+    super::listing::suite(open).await;
 }
 
 async fn tells_what_waits(outbox: &dyn Outbox) {
@@ -317,6 +322,16 @@ async fn a_refused_secret_is_not_shown_again(outbox: &dyn Outbox) {
     assert_eq!(deadlines, [second(9001 + 3600); 2], "they have as long as they had");
     let out = outbox.claim(&old, SLACK, second(9002), 9).await.unwrap();
     assert!(out.is_empty(), "the old one stays out");
+    let wrong = with_secret("wrong", FAST);
+    let claim = outbox.claim(&wrong, SLACK, second(9002), 1).await.unwrap().remove(0);
+    let Verdict::Refused { pause } = refused else { unreachable!() };
+    let pause = Pause { refused: Some("wrong".to_owned()), ..pause };
+    retry_later(outbox, claim, Verdict::Refused { pause }).await;
+    for secret in [&old, &wrong] {
+        let claims = outbox.claim(secret, SLACK, second(9003), 9).await.unwrap();
+        assert!(claims.is_empty(), "each that was refused stays out");
+        assert_eq!(outbox.next_due(secret, &[SLACK]).await.unwrap(), None);
+    }
     outbox.resume(SLACK, second(9003)).await.unwrap();
     assert_eq!(outbox.claim(&old, SLACK, second(9004), 9).await.unwrap().len(), 2);
 }

@@ -201,7 +201,7 @@ pub(super) async fn keep_bot(
     bot: &Bot,
 ) -> Result<(), StoreError> {
     query(
-        "UPDATE credentials SET tat = $2, not_before = $3, failures = $4, refused = $5, pause = $6
+        "UPDATE credentials SET tat = $2, not_before = $3, failures = $4, refused = $5, pause = $6, held = $7
          WHERE platform = $1",
     )
     .bind(platform.as_str())
@@ -210,6 +210,7 @@ pub(super) async fn keep_bot(
     .bind(bot.failures)
     .bind(&bot.refused)
     .bind(bot.pause_json()?)
+    .bind(bot.held)
     .execute(db)
     .await?;
     Ok(())

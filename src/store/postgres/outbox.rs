@@ -103,7 +103,8 @@ impl Outbox for Postgres {
                 "SELECT min(greatest(l.not_before, l.lease_until, coalesce(c.not_before, 0))) AS due
                  FROM unnest($3::text[], $4::text[]) AS bot (platform, fingerprint)
                  JOIN lanes l USING (platform) LEFT JOIN credentials c USING (platform)
-                 WHERE l.pending > 0 AND c.refused IS DISTINCT FROM bot.fingerprint
+                 WHERE l.pending > 0 AND (c.refused IS NULL
+                     OR strpos(' ' || c.refused || ' ', ' ' || bot.fingerprint || ' ') = 0)
                  AND (NOT $1 OR EXISTS (
                      SELECT 1 FROM deliveries d WHERE d.lane = l.lane
                      AND d.state IN ('queued', 'sending') AND d.submitter = $2))",

@@ -175,8 +175,8 @@ pub(super) async fn keep_bot(
     bot: &Bot,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT OR REPLACE INTO credentials (platform, tat, not_before, failures, refused, pause)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO credentials (platform, tat, not_before, failures, refused, pause, held)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )
     .bind(platform.as_str())
     .bind(bot.tat)
@@ -184,6 +184,7 @@ pub(super) async fn keep_bot(
     .bind(bot.failures)
     .bind(&bot.refused)
     .bind(bot.pause_json()?)
+    .bind(bot.held)
     .execute(db)
     .await?;
     Ok(())

@@ -71,7 +71,8 @@ impl Outbox for Sqlite {
                 let due: Option<i64> = sqlx::query_scalar(
                     "SELECT min(max(l.not_before, l.lease_until, coalesce(c.not_before, 0)))
                      FROM json_each(?3) bot JOIN lanes l ON l.platform = bot.key LEFT JOIN credentials c USING (platform)
-                     WHERE l.pending > 0 AND c.refused IS NOT bot.value
+                     WHERE l.pending > 0 AND (c.refused IS NULL
+                         OR instr(' ' || c.refused || ' ', ' ' || bot.value || ' ') = 0)
                      AND (NOT ?1 OR EXISTS (
                          SELECT 1 FROM deliveries d WHERE d.lane = l.lane
                          AND d.state IN ('queued', 'sending') AND d.submitter = ?2))",

@@ -21,8 +21,9 @@ CREATE TABLE credentials (
     not_before BIGINT NOT NULL DEFAULT 0,
     tat        BIGINT NOT NULL DEFAULT 0,
     failures   BIGINT NOT NULL DEFAULT 0,      -- in a row
-    refused    TEXT,                           -- the fingerprint of a refused secret
-    pause      TEXT                            -- JSON: why the bot waits
+    refused    TEXT,                           -- the fingerprints of refused secrets
+    pause      TEXT,                           -- JSON: why the bot waits
+    held       BIGINT NOT NULL DEFAULT 0       -- not_before without the breaker: pace, Retry-After
 );
 
 CREATE TABLE deliveries (
