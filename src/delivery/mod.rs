@@ -5,6 +5,7 @@
 //!   always shorter than the lease. Nothing sleeps while it holds a lane.
 //! - What an answer means for the delivery is computed in [`settle`], which knows no I/O.
 
+mod attempt;
 mod backoff;
 mod breaker;
 #[cfg(test)]
