@@ -18,6 +18,7 @@ use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -44,8 +45,10 @@ pub const WAIT: Duration = Duration::from_secs(18);
 
 /// How long an ending `stdio` waits for what is under way: its client is gone.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// How long an ending `serve` does: longer than a request may take, shorter than Kubernetes waits.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// How long everything in an ending `serve` has together: longer than a request may take, shorter than Kubernetes waits.
+const PATIENCE: Duration = server::DRAIN;
+/// How long each part has at least to let go, however long the others took.
+const LAST: Duration = Duration::from_secs(1);
 
 /// What differs between the commands.
 #[derive(Clone, Debug)]
@@ -268,15 +271,20 @@ impl App {
         }
         let readiness = Ready { serves: self.serves, outbox: Arc::clone(&self.outbox), standings };
         let routes = server::router(routes, Arc::new(readiness), self.stop.clone());
-        let served = server::serve(listener, routes, in_flight, self.stop).await;
+        let stopped = tokio::spawn(stopped_at(self.stop.clone()));
+        let served = server::serve(listener, routes, in_flight, self.stop.clone()).await;
+        // Requests, conversations and sends all began to end at the same moment.
+        self.stop.cancel();
+        let end = stopped.await? + PATIENCE;
+        let left = || end.saturating_duration_since(Instant::now()).max(LAST);
         let ended =
-            tokio::time::timeout(PATIENCE, async { while talks.join_next().await.is_some() {} });
+            tokio::time::timeout(left(), async { while talks.join_next().await.is_some() {} });
         if ended.await.is_err() {
             tracing::warn!(
                 "conversations were still in progress; another process goes on with them"
             );
         }
-        worker.finish(PATIENCE).await;
+        worker.finish(left()).await;
         drop(watched);
         Ok(served?)
     }
@@ -314,6 +322,12 @@ impl App {
         let task = tokio::spawn(async move { worker.run(stopping).await });
         Running { stop, task, outbox: Arc::clone(&self.outbox) }
     }
+}
+
+/// When `stop` was cancelled.
+async fn stopped_at(stop: CancellationToken) -> Instant {
+    stop.cancelled().await;
+    Instant::now()
 }
 
 /// A worker at work.

@@ -30,7 +30,7 @@ use crate::policy::{AllowList, Denied, Policy, Route};
 use crate::render::{self, RenderError};
 use crate::store::{Enqueued, NewDelivery, Outbox, StoreError};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::{Gate, Redaction};
+use crate::telemetry::metrics::{Gate, Redaction, StoreAccess};
 use crate::telemetry::trace;
 
 /// How often a waiting caller looks for another process's result.
@@ -326,12 +326,13 @@ impl Notifier {
                 .then(|| delivery.created_at.before(SAME_WINDOW)),
             delivery: delivery.clone(),
         };
-        let (delivery, deduplicated) = match self.outbox.enqueue(new).await? {
-            Enqueued::New => (delivery, false),
-            Enqueued::KeyReused => return Err(SubmitError::KeyReused),
-            Enqueued::Retried(earlier) => (*earlier, false),
-            Enqueued::Repeated(earlier) => (*earlier, true),
-        };
+        let (delivery, deduplicated) =
+            match self.metrics.access(StoreAccess::Enqueue, self.outbox.enqueue(new)).await? {
+                Enqueued::New => (delivery, false),
+                Enqueued::KeyReused => return Err(SubmitError::KeyReused),
+                Enqueued::Retried(earlier) => (*earlier, false),
+                Enqueued::Repeated(earlier) => (*earlier, true),
+            };
         self.count(&delivery, deduplicated, neutralised);
         if watch.id() != delivery.id {
             watch = self.worker.waiters().watch(delivery.id);
@@ -362,7 +363,8 @@ impl Notifier {
             if delivery.state.is_final() {
                 return delivery;
             }
-            if delivery.not_before > must_end {
+            let refused = delivery.paused.as_ref().is_some_and(|pause| pause.refused);
+            if refused || delivery.not_before > must_end {
                 break;
             }
             tokio::select! {
@@ -389,8 +391,9 @@ impl Notifier {
 
     /// Nobody will send this once its caller has gone: `queued` would be an empty promise.
     async fn abandon(&self, delivery: Delivery) -> Delivery {
-        let (reason, hint) = match (delivery.reason, &delivery.hint) {
-            (Some(reason), Some(hint)) => {
+        let paused = delivery.paused.as_ref().map(|pause| (pause.reason, &pause.hint));
+        let (reason, hint) = match paused.or(delivery.reason.zip(delivery.hint.as_ref())) {
+            Some((reason, hint)) => {
                 (reason, format!("{hint}; this Herald does not keep it: send it again later"))
             }
             _ => (Reason::Expired, "it could not be delivered in time; try again later".to_owned()),

@@ -22,7 +22,7 @@ use crate::mcp::InFlight;
 use crate::telemetry::metrics::MEDIA_TYPE;
 
 /// How long requests under way may take to end after a stop. A tool call takes at most 20 s.
-const DRAIN: Duration = Duration::from_secs(25);
+pub const DRAIN: Duration = Duration::from_secs(25);
 
 /// How long answers may take to leave after that.
 const FLUSH: Duration = Duration::from_millis(50);

@@ -68,6 +68,7 @@ impl Scraped {
     async fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
         self.outbox.check_writable().await?;
         let backlog = self.outbox.backlog().await?;
+        let mut pauses = self.outbox.pauses().await?;
         let now = self.clock.now();
         let of = |platform: &PlatformKind| {
             let known = backlog.get(platform).copied().unwrap_or_default();
@@ -76,6 +77,7 @@ impl Scraped {
                 queued: known.queued,
                 sending: known.sending,
                 oldest: known.oldest.map(|then| now.since(then)).unwrap_or_default(),
+                pause: pauses.remove(platform),
             }
         };
         Ok(self.platforms.iter().map(of).collect())

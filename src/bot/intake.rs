@@ -14,7 +14,7 @@ use crate::model::{Event, Occurrence, Placement, PlatformKind, Receipt, Visit};
 use crate::notifier::{Content, Reply, SubmitError};
 use crate::platform::listener::{Inbox, NotTaken, Taken};
 use crate::store::StoreError;
-use crate::telemetry::metrics::Taking;
+use crate::telemetry::metrics::{StoreAccess, Taking};
 use crate::telemetry::spans;
 
 /// A person is told something like "not you" or "not so fast" at most this often.
@@ -176,7 +176,8 @@ impl Inner {
         }
         let span = spans::event(&event);
         event.traceparent = span.traceparent();
-        let new = span.around(self.store.take(&key, &event)).await;
+        let take = self.metrics.access(StoreAccess::Take, self.store.take(&key, &event));
+        let new = span.around(take).await;
         spans::event_stored(&span, new.as_ref().ok());
         if !new? {
             return Ok(Heard::Known);

@@ -6,12 +6,13 @@
 //! - What an answer means for the delivery is computed in [`settle`], which knows no I/O.
 
 mod backoff;
+mod breaker;
 mod settle;
 mod waiters;
 mod worker;
 #[cfg(test)]
 mod worker_tests;
 
-pub use settle::{OnUnknown, Rules, Settled, settle};
+pub use settle::{OnUnknown, Rules, settle};
 pub use waiters::{Waiters, Watch};
 pub use worker::{Settings, TickReport, Worker};

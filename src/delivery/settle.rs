@@ -7,13 +7,17 @@ use serde::Deserialize;
 use super::backoff;
 use crate::clock::Timestamp;
 use crate::model::{
-    Action, Delivery, DeliveryState, Disposition, Failure, MessageRef, Placement, Reason, Scope,
+    Action, Delivery, DeliveryState, Disposition, Doubt, Failure, MessageRef, Placement, Reason,
+    Scope,
 };
 use crate::platform::{Capabilities, Sent};
-use crate::store::Hold;
+use crate::store::{Hold, Settled};
 
 /// For how long a platform is trusted to recognise a repeated nonce ("the past few minutes", says Discord).
 const DEDUPE_WINDOW: Duration = Duration::from_secs(2 * 60);
+
+/// How long a message may take to show up in a channel's history.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// A platform that says "again in 0 seconds" is not taken by its word.
 const LEAST: Duration = Duration::from_millis(100);
@@ -40,17 +44,6 @@ pub struct Rules {
     pub capabilities: Capabilities,
 }
 
-/// A settled attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// The delivery as it stands now.
-    pub delivery: Delivery,
-    /// What has to wait, and until when.
-    pub hold: Option<Hold>,
-    /// The thread that the delivery's `thread_key` stands for from now on.
-    pub thread: Option<Placement>,
-}
-
 /// Applies the outcome of the attempt at the delivery's current step.
 ///
 /// `thread_of` tells where a message stands that belongs into the thread of another ([`crate::platform::Platform::thread_of`]).
@@ -68,8 +61,11 @@ pub fn settle(
     };
     match outcome {
         Ok(sent) => {
+            let doubt = (delivery.may_have_arrived() && rules.capabilities.dedupes)
+                .then_some(Doubt::Recognised);
+            tell(&mut delivery, doubt);
             let thread = step_done(&mut delivery, &step, sent, rules.capabilities, thread_of);
-            Settled { thread, ..next_step(delivery, now) }
+            Settled { thread, doubt, ..next_step(delivery, now) }
         }
         Err(failure) => failed(delivery, &step, failure, rules, now, jitter),
     }
@@ -133,7 +129,7 @@ fn next_step(mut delivery: Delivery, now: Timestamp) -> Settled {
         return end(delivery, DeliveryState::Delivered, now);
     }
     delivery.state = DeliveryState::Queued;
-    Settled { delivery, hold: None, thread: None }
+    Settled::new(delivery)
 }
 
 fn failed(
@@ -145,27 +141,38 @@ fn failed(
     jitter: f64,
 ) -> Settled {
     let Failure { reason, disposition, hint } = failure;
+    if reason == Reason::Auth {
+        // Not this message's fault: it waits for the secret, as the others do that come after it.
+        return wait(delivery, reason, hint, None);
+    }
     let pause = backoff::pause(rules.base, delivery.attempts, jitter);
+    let mut doubt = None;
     let hold = match disposition {
         Disposition::Retry { after, scope } => {
             let pause = after.map_or(pause, |after| after.max(LEAST));
             Some(Hold { until: now.after(pause), scope })
         }
-        Disposition::Ambiguous if repeatable(&mut delivery, step, rules, now) => {
-            Some(Hold { until: now.after(pause), scope: Scope::Channel })
+        Disposition::Ambiguous => {
+            delivery.doubtful_since.get_or_insert(now);
+            if repeatable(&delivery, step, rules, now) {
+                // What may be in the history has to have the time to get there.
+                let pause = if rules.capabilities.recalls { pause.max(SETTLING) } else { pause };
+                Some(Hold { until: now.after(pause), scope: Scope::Channel })
+            } else {
+                doubt = Some(blindly(&mut delivery, rules.on_unknown));
+                (doubt == Some(Doubt::Resent))
+                    .then(|| Hold { until: now.after(pause), scope: Scope::Channel })
+            }
         }
-        Disposition::Ambiguous | Disposition::GiveUp => None,
+        Disposition::GiveUp => None,
     };
     // A message without its thread is better than no message.
     if matches!(step, Action::OpenThread { .. }) && disposition == Disposition::GiveUp {
         delivery.warnings.push(format!("the message stands outside a thread: {hint}"));
         return next_step(delivery, now);
     }
-    if let Some(hold) = hold {
-        delivery.reason = Some(reason);
-        delivery.hint = Some(hint);
-        delivery.state = DeliveryState::Queued;
-        return Settled { delivery, hold: Some(hold), thread: None };
+    if hold.is_some() {
+        return Settled { doubt, ..wait(delivery, reason, hint, hold) };
     }
     if disposition == Disposition::Ambiguous {
         delivery.reason = Some(reason);
@@ -174,7 +181,7 @@ fn failed(
              look in the channel"
                 .to_owned(),
         );
-        return end(delivery, DeliveryState::Unknown, now);
+        return Settled { doubt, ..end(delivery, DeliveryState::Unknown, now) };
     }
     // Where the platform recognises a repetition, its refusal speaks for the first attempt as well.
     let recognised = rules.capabilities.dedupes
@@ -185,32 +192,52 @@ fn failed(
     give_up(delivery, reason, hint, now)
 }
 
-/// Whether an attempt that may have succeeded is made once more.
-fn repeatable(delivery: &mut Delivery, step: &Action, rules: Rules, now: Timestamp) -> bool {
-    let age = now.since(*delivery.doubtful_since.get_or_insert(now));
-    if step.is_idempotent() || (rules.capabilities.dedupes && age < DEDUPE_WINDOW) {
-        return true;
-    }
-    if rules.on_unknown == OnUnknown::Hold || delivery.resent {
-        return false;
+/// Whether an attempt that may have succeeded can be repeated without harm, or asked about.
+fn repeatable(delivery: &Delivery, step: &Action, rules: Rules, now: Timestamp) -> bool {
+    let Rules { capabilities, .. } = rules;
+    let age = delivery.doubtful_since.map_or(Duration::ZERO, |since| now.since(since));
+    step.is_idempotent()
+        || (capabilities.dedupes && age < DEDUPE_WINDOW)
+        || (capabilities.recalls && !delivery.resent)
+}
+
+/// What becomes of an attempt that may have succeeded, where nobody can tell: it is repeated once, or not at all.
+fn blindly(delivery: &mut Delivery, on_unknown: OnUnknown) -> Doubt {
+    if on_unknown == OnUnknown::Hold || delivery.resent {
+        return Doubt::Held;
     }
     delivery.resent = true;
-    delivery.warnings.push(
-        "one part was sent twice because its first answer was lost: it may appear twice".to_owned(),
-    );
-    true
+    tell(delivery, Some(Doubt::Resent));
+    Doubt::Resent
+}
+
+/// Tells the caller how a doubt was settled, once however many parts it concerned.
+pub(super) fn tell(delivery: &mut Delivery, doubt: Option<Doubt>) {
+    if let Some(warning) = doubt.and_then(Doubt::warning)
+        && !delivery.warnings.iter().any(|told| told == warning)
+    {
+        delivery.warnings.push(warning.to_owned());
+    }
+}
+
+/// A delivery that is tried again.
+fn wait(mut delivery: Delivery, reason: Reason, hint: String, hold: Option<Hold>) -> Settled {
+    delivery.reason = Some(reason);
+    delivery.hint = Some(hint);
+    delivery.state = DeliveryState::Queued;
+    Settled { hold, ..Settled::new(delivery) }
 }
 
 /// A delivery that came to its end.
 fn end(mut delivery: Delivery, state: DeliveryState, now: Timestamp) -> Settled {
     delivery.state = state;
     delivery.finished_at = Some(now);
-    Settled { delivery, hold: None, thread: None }
+    Settled::new(delivery)
 }
 
 /// A delivery that is not tried any more.
 #[must_use]
 pub fn give_up(mut delivery: Delivery, reason: Reason, hint: String, now: Timestamp) -> Settled {
     delivery.abandon(reason, hint, now);
-    Settled { delivery, hold: None, thread: None }
+    Settled::new(delivery)
 }

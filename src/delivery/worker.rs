@@ -12,15 +12,17 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::settle::{Rules, Settled, give_up, settle};
-use super::{OnUnknown, Waiters};
+use super::settle::{Rules, give_up, settle, tell};
+use super::{OnUnknown, Waiters, breaker};
 use crate::clock::Clock;
-use crate::model::{Action, Failure, Placement, PlatformKind, Reason, Step};
+use crate::model::{
+    Action, Delivery, Disposition, Doubt, Failure, Placement, PlatformKind, Reason, Step,
+};
 use crate::platform::{Platform, Sent};
 use crate::policy::{Policy, Route};
-use crate::store::{Claim, Claimant, Outbox, Recorded, StoreError};
+use crate::store::{Claim, Claimant, Outbox, Recorded, Settled, StoreError, Verdict};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::{Gate, Lease};
+use crate::telemetry::metrics::{Gate, Lease, StoreAccess};
 use crate::telemetry::spans;
 
 /// How long a claim lasts: longer than the 15 s that a request may take, and the time to record it.
@@ -84,13 +86,13 @@ impl Worker {
         metrics: Metrics,
         settings: Settings,
     ) -> Self {
-        let credential_paces =
-            platforms.iter().map(|(kind, platform)| (*kind, platform.credential_pace())).collect();
+        let credentials =
+            platforms.iter().map(|(kind, platform)| (*kind, platform.credential())).collect();
         let claimant = Claimant {
             process: settings.process,
             own_only: settings.own_only,
             lease: LEASE,
-            credential_paces,
+            credentials,
         };
         Self {
             inner: Arc::new(Inner {
@@ -191,13 +193,14 @@ impl Worker {
         &self,
         room: impl Fn(PlatformKind) -> usize,
     ) -> Result<Vec<(Arc<dyn Platform>, Claim)>, StoreError> {
-        let Inner { outbox, claimant, clock, platforms, .. } = &*self.inner;
+        let Inner { outbox, claimant, clock, metrics, platforms, .. } = &*self.inner;
         let with_room = platforms.values().filter_map(|platform| {
             let most = u32::try_from(room(platform.kind())).unwrap_or(u32::MAX);
             (most > 0).then_some((platform, most))
         });
         let claims = with_room.map(|(platform, most)| async move {
-            let claims = outbox.claim(claimant, platform.kind(), clock.now(), most).await?;
+            let claims = outbox.claim(claimant, platform.kind(), clock.now(), most);
+            let claims = metrics.access(StoreAccess::Claim, claims).await?;
             let sent_by = |claim| (Arc::clone(platform), claim);
             Ok::<Vec<_>, StoreError>(claims.into_iter().map(sent_by).collect())
         });
@@ -255,19 +258,25 @@ impl Inner {
         let id = claim.delivery.id;
         let epoch = claim.epoch;
         let settled = self.send(platform.as_ref(), claim).await;
-        let delivery = &settled.delivery;
         let mut last = None;
         // While the store is away the result waits, for as long as the lease keeps others from this lane.
         for pause in [0, 100, 400, 1_600, 3_200] {
             tokio::time::sleep(Duration::from_millis(pause)).await;
-            match self.outbox.record(epoch, delivery, settled.hold, settled.thread.clone()).await {
+            let record = self.outbox.record(epoch, &settled);
+            match self.metrics.access(StoreAccess::Record, record).await {
                 Ok(Recorded::Done) => {
                     spans::delivery_settled(&settled.delivery);
                     log(&settled);
                     self.metrics.settled(&settled.delivery);
+                    if let Some(doubt) = settled.doubt {
+                        self.metrics.doubt_settled(platform.kind(), doubt);
+                    }
                     let mut delivery = settled.delivery;
                     if let Some(hold) = settled.hold {
                         delivery.not_before = hold.until;
+                    }
+                    if let Some(Verdict::Refused { pause, .. }) = settled.verdict {
+                        delivery.paused = Some(pause);
                     }
                     self.waiters.publish(&delivery);
                     return true;
@@ -290,7 +299,7 @@ impl Inner {
     }
 
     async fn send(&self, platform: &dyn Platform, claim: Claim) -> Settled {
-        let Claim { mut delivery, interrupted, thread, .. } = claim;
+        let Claim { mut delivery, interrupted, thread, troubled, .. } = claim;
         let now = self.clock.now();
         if delivery.deadline <= now && !interrupted {
             let hint = match &delivery.hint {
@@ -329,34 +338,70 @@ impl Inner {
             delivery.placement.thread = thread.thread.or(delivery.placement.thread);
             delivery.placement.reply_to = thread.reply_to.or(delivery.placement.reply_to);
         }
-        let outcome = match delivery.steps.get(delivery.cursor) {
-            _ if interrupted => Err(Failure::ambiguous(
-                Reason::Interrupted,
-                "Herald stopped in the middle of sending it",
-            )),
-            Some(step) => {
-                let placement = placement(&step.action, &delivery.placement);
-                match (&step.action, &delivery.placement.thread) {
-                    (Action::OpenThread { .. }, Some(thread)) => {
-                        Ok(Sent { id: thread.clone(), permalink: None })
-                    }
-                    (Action::OpenThread { .. }, None) => {
-                        let root = delivery.messages.first().map(|message| message.id.clone());
-                        let placement = Placement { reply_to: root, ..placement };
-                        self.request(platform, &route, &placement, step).await
-                    }
-                    _ => self.request(platform, &route, &placement, step).await,
-                }
-            }
-            None => Ok(Sent::default()),
-        };
-        let rules = Rules {
+        let mut rules = Rules {
             on_unknown: self.on_unknown,
             base: self.backoff,
             capabilities: platform.capabilities(),
         };
+        let (outcome, doubt) = if interrupted {
+            let hint = "Herald stopped in the middle of sending it";
+            (Err(Failure::ambiguous(Reason::Interrupted, hint)), None)
+        } else {
+            self.step(platform, &route, &delivery, &mut rules).await
+        };
+        if doubt == Some(Doubt::Absent) {
+            delivery.doubtful_since = None;
+        }
+        tell(&mut delivery, doubt);
+        let (now, answer) = (self.clock.now(), outcome.as_ref().map(|_| ()));
+        let fingerprint = platform.credential().fingerprint;
+        let verdict = breaker::verdict(platform.kind(), answer, troubled, fingerprint, now);
         let thread_of = |first: &str| platform.thread_of(first);
-        settle(delivery, outcome, rules, thread_of, self.clock.now(), self.clock.jitter())
+        let settled = settle(delivery, outcome, rules, thread_of, now, self.clock.jitter());
+        Settled { verdict, doubt: doubt.or(settled.doubt), ..settled }
+    }
+
+    /// Does the current step, unless the platform says that it is done; and how it was settled whether it is.
+    async fn step(
+        &self,
+        platform: &dyn Platform,
+        route: &Route,
+        delivery: &Delivery,
+        rules: &mut Rules,
+    ) -> (Result<Sent, Failure>, Option<Doubt>) {
+        let Some(step) = delivery.steps.get(delivery.cursor) else {
+            return (Ok(Sent::default()), None);
+        };
+        let mut placement = placement(&step.action, &delivery.placement);
+        if let Action::OpenThread { .. } = &step.action {
+            if let Some(thread) = &delivery.placement.thread {
+                return (Ok(Sent { id: thread.clone(), permalink: None }), None);
+            }
+            placement.reply_to = delivery.messages.first().map(|root| root.id.clone());
+        }
+        let doubtful = delivery.doubtful_since.filter(|_| delivery.may_have_arrived());
+        let Some(since) = doubtful.filter(|_| rules.capabilities.recalls && !delivery.resent)
+        else {
+            return (self.request(platform, route, &placement, step).await, None);
+        };
+        // It was sent before its answer was found to be lost, by clocks that need not agree.
+        let since = since.before(REQUEST * 3);
+        let recalled = guarded(platform.recall(route, &placement, step, since)).await;
+        match recalled {
+            Ok(Some(sent)) => (Ok(sent), Some(Doubt::Found)),
+            Ok(None) => {
+                (self.request(platform, route, &placement, step).await, Some(Doubt::Absent))
+            }
+            Err(Failure { reason, disposition: Disposition::GiveUp, hint })
+                if reason != Reason::Auth =>
+            {
+                tracing::info!(delivery = %delivery.id, %reason, hint, "whether it arrived cannot be looked up");
+                rules.capabilities.recalls = false;
+                let reason = delivery.reason.unwrap_or(reason);
+                (Err(Failure::ambiguous(reason, hint)), None)
+            }
+            Err(failure) => (Err(failure.unseen()), None),
+        }
     }
 
     /// One request to the platform.
@@ -385,7 +430,7 @@ fn placement(action: &Action, delivery: &Placement) -> Placement {
 }
 
 /// A request that ends in time and whose panic is a failure. Either way it may have been sent.
-async fn guarded(request: impl Future<Output = Result<Sent, Failure>>) -> Result<Sent, Failure> {
+async fn guarded<T>(request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     match tokio::time::timeout(REQUEST, AssertUnwindSafe(request).catch_unwind()).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(Failure::ambiguous(Reason::Internal, "Herald failed while sending it")),

@@ -15,7 +15,7 @@ use crate::model::{
     Action, Attachment, ChannelId, ChannelInfo, ClientName, Delivery, DeliveryId, DeliveryState,
     Disposition, Failure, Identity, Part, Placement, PlatformKind, Reason, Scope, Step, TextPart,
 };
-use crate::platform::{Capabilities, Pace, Platform, Sent, Signal};
+use crate::platform::{Capabilities, Credential, Pace, Platform, Sent, Signal};
 use crate::policy::{AllowList, Policy, Route};
 use crate::render::{Document, RenderError};
 use crate::store::sqlite::Sqlite;
@@ -30,6 +30,8 @@ enum Turn {
     Accept,
     RateLimit(u64),
     Refuse,
+    /// The token is refused.
+    Unauthorized,
     /// The answer is lost; the request was applied or not.
     Lose {
         applied: bool,
@@ -57,6 +59,9 @@ struct Scripted {
     world: Mutex<World>,
     clock: ManualClock,
     dedupes: bool,
+    /// Whether it tells what arrived, if it can be asked.
+    recalls: Option<bool>,
+    secret: Mutex<String>,
     crashed: Notify,
 }
 
@@ -84,13 +89,19 @@ impl Platform for Scripted {
         PlatformKind::Slack
     }
     fn capabilities(&self) -> Capabilities {
-        Capabilities { dedupes: self.dedupes, threads: true, opens_threads: false }
+        Capabilities {
+            dedupes: self.dedupes,
+            recalls: self.recalls.is_some(),
+            threads: true,
+            opens_threads: false,
+        }
     }
     fn pace(&self, _: &ChannelId) -> Pace {
         Pace { interval_ms: 0, burst: 1 }
     }
-    fn credential_pace(&self) -> Pace {
-        Pace { interval_ms: 0, burst: 1 }
+    fn credential(&self) -> Credential {
+        let pace = Pace { interval_ms: 0, burst: 1 };
+        Credential { fingerprint: self.secret.lock().unwrap().clone(), pace }
     }
     fn render(&self, _: &Document) -> Result<Vec<Part>, RenderError> {
         Err(RenderError::Empty)
@@ -126,6 +137,7 @@ impl Platform for Scripted {
                 count(|world| &mut world.refused);
                 Err(Failure::give_up(Reason::Rejected, "no"))
             }
+            Turn::Unauthorized => Err(Failure::give_up(Reason::Auth, "set SLACK_BOT_TOKEN")),
             Turn::Lose { applied } => {
                 count(|world| &mut world.ambiguous);
                 if applied {
@@ -145,6 +157,21 @@ impl Platform for Scripted {
             }
         }
     }
+    async fn recall(
+        &self,
+        _: &Route,
+        _: &Placement,
+        step: &Step,
+        since: Timestamp,
+    ) -> Result<Option<Sent>, Failure> {
+        assert!(since < self.clock.now());
+        if self.recalls == Some(false) {
+            return Err(Failure::give_up(Reason::MissingPermission, "grant channels:history"));
+        }
+        let id = self.world.lock().unwrap().nonces.get(&step.nonce).cloned();
+        Ok(id.map(|id| Sent { id, permalink: None }))
+    }
+
     async fn signal(&self, _: &Route, _: &Placement, _: &Signal) -> Result<(), Failure> {
         Ok(())
     }
@@ -177,8 +204,14 @@ impl Bench {
         let clock = ManualClock::at(T0);
         let world = World { script: script.iter().copied().collect(), ..World::default() };
         let crashed = Notify::new();
-        let platform =
-            Scripted { world: Mutex::new(world), clock: clock.clone(), dedupes, crashed };
+        let platform = Scripted {
+            world: Mutex::new(world),
+            clock: clock.clone(),
+            dedupes,
+            recalls: None,
+            secret: Mutex::default(),
+            crashed,
+        };
         let any = AllowList::parse(PlatformKind::Slack, ["*"]).unwrap();
         Self {
             platform: Arc::new(platform),
@@ -253,7 +286,7 @@ impl Bench {
                     if report.unwrap().claimed == 0 {
                         let who = crate::store::Claimant {
                             process: String::new(), own_only: false,
-                            lease: Duration::ZERO, credential_paces: BTreeMap::new(),
+                            lease: Duration::ZERO, credentials: BTreeMap::new(),
                         };
                         let due = self.outbox.next_due(&who, &[PlatformKind::Slack]).await.unwrap().unwrap();
                         let wait = due.since(self.clock.now());
@@ -448,4 +481,96 @@ async fn a_row_that_cannot_be_read_stops_its_own_lane_only() {
     let id = bench.queue("C0B", &["2".to_owned()], None).await;
     bench.worker("p0").tick().await.unwrap();
     assert_eq!(bench.states(&[id]).await[0].state, DeliveryState::Delivered);
+}
+
+/// A bot that can be asked what arrived, if it `tells`.
+async fn recalling(script: &[Turn], tells: bool, on_unknown: OnUnknown) -> (Bench, DeliveryId) {
+    let mut bench = Bench::new(script, false, on_unknown).await;
+    Arc::get_mut(&mut bench.platform).unwrap().recalls = Some(tells);
+    let id = bench.queue("C0A", &["1".to_owned()], None).await;
+    bench.run().await;
+    (bench, id)
+}
+
+#[tokio::test]
+async fn what_the_history_tells_settles_a_doubt() {
+    for on_unknown in [OnUnknown::Resend, OnUnknown::Hold] {
+        for (applied, told) in [(true, "shows that it arrived"), (false, "did not have it")] {
+            let (bench, id) = recalling(&[Turn::Lose { applied }], true, on_unknown).await;
+            let delivery = &bench.states(&[id]).await[0];
+            assert_eq!(delivery.state, DeliveryState::Delivered);
+            assert_eq!(delivery.messages.len(), 1);
+            assert_eq!(bench.platform.world.lock().unwrap().seen.len(), 1, "{delivery:?}");
+            assert_eq!(delivery.warnings.len(), 1);
+            assert!(delivery.warnings[0].contains(told), "{:?}", delivery.warnings);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_history_that_may_not_be_read_leaves_it_to_the_operator() {
+    let lost = [Turn::Lose { applied: true }];
+    let (bench, id) = recalling(&lost, false, OnUnknown::Hold).await;
+    let delivery = &bench.states(&[id]).await[0];
+    assert_eq!((delivery.state, delivery.reason), (DeliveryState::Unknown, Some(Reason::Timeout)));
+    assert_eq!(bench.platform.world.lock().unwrap().seen.len(), 1);
+
+    let (bench, id) = recalling(&lost, false, OnUnknown::Resend).await;
+    let delivery = &bench.states(&[id]).await[0];
+    assert_eq!(delivery.state, DeliveryState::Delivered);
+    assert_eq!(bench.platform.world.lock().unwrap().seen.len(), 2);
+    assert!(delivery.warnings[0].contains("may appear twice"), "{:?}", delivery.warnings);
+
+    let twice = [Turn::Lose { applied: true }, Turn::Lose { applied: true }];
+    let (bench, id) = recalling(&twice, false, OnUnknown::Resend).await;
+    assert_eq!(bench.states(&[id]).await[0].state, DeliveryState::Unknown, "not a third time");
+}
+
+#[tokio::test]
+async fn a_refused_token_stops_its_bot_until_it_changes() {
+    let bench = Bench::new(&[Turn::Unauthorized], false, OnUnknown::Resend).await;
+    let ids = [
+        bench.queue("C0A", &["1".to_owned()], None).await,
+        bench.queue("C0B", &["2".to_owned()], None).await,
+    ];
+    let worker = bench.worker("p0");
+    bench.platform.world.lock().unwrap().script.push_back(Turn::Unauthorized);
+    for _ in 0..5 {
+        worker.tick().await.unwrap();
+        bench.clock.advance(Duration::from_secs(600));
+    }
+    assert_eq!(bench.platform.world.lock().unwrap().script.len(), 0, "both were on their way");
+    for delivery in bench.states(&ids).await {
+        assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Queued, 1));
+        assert_eq!(delivery.paused.map(|pause| pause.refused), Some(true));
+    }
+    *bench.platform.secret.lock().unwrap() = "new".to_owned();
+    bench.run().await;
+    for delivery in bench.states(&ids).await {
+        assert_eq!((delivery.state, delivery.warnings.len()), (DeliveryState::Delivered, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_platform_that_fails_is_asked_once_in_30_s_and_then_gets_everything() {
+    let script = [Turn::Lose { applied: false }; 8];
+    let mut bench = Bench::new(&script, false, OnUnknown::Resend).await;
+    Arc::get_mut(&mut bench.platform).unwrap().dedupes = true;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(bench.queue(&format!("C0{n}"), &[format!("{n}")], None).await);
+    }
+    let worker = bench.worker("p0");
+    assert_eq!(worker.tick().await.unwrap().claimed, 5);
+    let mut asked = Vec::new();
+    for second in 1..=120 {
+        bench.clock.advance(Duration::from_secs(1));
+        let claimed = worker.tick().await.unwrap().claimed;
+        if claimed > 0 {
+            asked.push((second, claimed));
+        }
+    }
+    assert_eq!(asked, [(30, 1), (60, 1), (90, 1), (120, 1)]);
+    bench.run().await;
+    assert!(bench.states(&ids).await.iter().all(|it| it.state == DeliveryState::Delivered));
 }

@@ -90,6 +90,70 @@ impl FromStr for DeliveryState {
     }
 }
 
+/// Why a whole bot waits, whatever the channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Why.
+    pub reason: Reason,
+    /// One sentence: what is wrong and what to do.
+    pub hint: String,
+    /// Nothing is tried until somebody changes the secret; else it is tried again by itself.
+    pub refused: bool,
+}
+
+/// How it was settled whether an attempt without an answer had reached the chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Doubt {
+    /// It was repeated, and the platform recognises repetitions.
+    Recognised,
+    /// The channel's history has it.
+    Found,
+    /// The channel's history does not have it: it was sent again.
+    Absent,
+    /// Nobody can tell: it was sent again.
+    Resent,
+    /// Nobody can tell: it was not sent again.
+    Held,
+}
+
+impl Doubt {
+    /// Every way.
+    pub const ALL: [Self; 5] =
+        [Self::Recognised, Self::Found, Self::Absent, Self::Resent, Self::Held];
+
+    /// The snake-case name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recognised => "recognised",
+            Self::Found => "found",
+            Self::Absent => "absent",
+            Self::Resent => "resent",
+            Self::Held => "held",
+        }
+    }
+
+    /// What the caller is told about it. One that was held back is told in the hint.
+    #[must_use]
+    pub const fn warning(self) -> Option<&'static str> {
+        match self {
+            Self::Recognised => Some(
+                "the first answer to one part was lost; the platform recognised its repetition, so it appears once",
+            ),
+            Self::Found => Some(
+                "the first answer to one part was lost; the channel's history shows that it arrived",
+            ),
+            Self::Absent => Some(
+                "the first answer to one part was lost; the channel's history did not have it, so it was sent again",
+            ),
+            Self::Resent => Some(
+                "one part was sent twice because its first answer was lost: it may appear twice",
+            ),
+            Self::Held => None,
+        }
+    }
+}
+
 /// One request to the platform.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
@@ -194,6 +258,9 @@ pub struct Delivery {
     pub warnings: Vec<String>,
     /// Not tried before this time: its lane waits until then.
     pub not_before: Timestamp,
+    /// Why its bot waits, if it does: read with it, and not its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
     /// Given up after this time.
     pub deadline: Timestamp,
     /// When it was accepted, or accepted anew after it had failed.
@@ -236,6 +303,7 @@ impl Delivery {
             hint: None,
             warnings: Vec::new(),
             not_before: now,
+            paused: None,
             deadline,
             created_at: now,
             finished_at: None,
@@ -297,6 +365,8 @@ impl Delivery {
             DeliveryState::Unknown => Status::Unknown,
         };
         let queued = status == Status::Queued;
+        let paused = self.paused.as_ref().filter(|_| queued);
+        let stopped = paused.is_some_and(|pause| pause.refused);
         Receipt {
             status,
             delivery_id: self.id.to_string(),
@@ -305,14 +375,16 @@ impl Delivery {
             message_ids: self.messages.iter().map(|message| message.id.clone()).collect(),
             permalink: self.permalink.clone(),
             deduplicated,
-            retry_after_seconds: queued
+            retry_after_seconds: (queued && !stopped)
                 .then(|| self.not_before.since(now).as_millis().div_ceil(1000))
                 .and_then(|seconds| u64::try_from(seconds).ok()),
-            reason: self.reason,
-            hint: match &self.hint {
+            // What its whole bot waits for comes before what went wrong the last time.
+            reason: paused.map(|pause| pause.reason).or(self.reason),
+            hint: match paused.map(|pause| &pause.hint).or(self.hint.as_ref()) {
                 // Only the delivery knows whether it is tried again; a failure's hint does not.
+                Some(hint) if stopped => Some(format!("{hint}; it stays queued until then")),
                 Some(hint) if queued => Some(format!("{hint}; Herald tries again by itself")),
-                hint => hint.clone(),
+                hint => hint.cloned(),
             },
             warnings: self.warnings.clone(),
         }

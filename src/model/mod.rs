@@ -8,7 +8,7 @@ mod message;
 
 pub use channel::{ChannelId, ChannelInfo, ChannelKind, InvalidChannel, PlatformKind};
 pub use delivery::{
-    Action, Delivery, DeliveryId, DeliveryState, MessageRef, Receipt, Status, Step,
+    Action, Delivery, DeliveryId, DeliveryState, Doubt, MessageRef, Pause, Receipt, Status, Step,
 };
 pub use failure::{Disposition, Failure, Reason, Scope};
 pub use inbound::{Attachment, Event, Invitation, Occurrence, Person, ResponseUrl, Visit};

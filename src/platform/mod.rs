@@ -17,14 +17,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use self::finding::{Finding, Purpose};
 use self::listener::Listener;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::model::{
-    Attachment, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind, Step,
+    Attachment, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind, Reason,
+    Step,
 };
 use crate::policy::Route;
 use crate::render::{Document, RenderError};
@@ -36,6 +39,9 @@ pub struct Capabilities {
     pub dedupes: bool,
     /// The later parts of a long message stand in a thread of its first.
     pub threads: bool,
+    /// The platform can be asked whether a message with a nonce stands in a channel, where the token may read it
+    /// ([`Platform::recall`]).
+    pub recalls: bool,
     /// A thread has to be opened by a request of its own before anything can be posted in it.
     pub opens_threads: bool,
 }
@@ -56,6 +62,30 @@ impl Pace {
     pub const fn new(interval: Duration, burst: u32) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "paces are seconds, not weeks")]
         Self { interval_ms: interval.as_millis() as u32, burst }
+    }
+}
+
+/// Whose secret a platform is asked with, as far as those need to know who share a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// Twelve digits of a digest: they tell one secret from another, and nothing about either.
+    pub fingerprint: String,
+    /// How fast this bot may write, over all channels.
+    pub pace: Pace,
+}
+
+impl Credential {
+    /// That of a `secret` that is shown to `base`.
+    #[must_use]
+    fn new(base: &Url, secret: &SecretString, pace: Pace) -> Self {
+        let digest = Sha256::new()
+            .chain_update(base.as_str())
+            .chain_update(" ")
+            .chain_update(secret.expose_secret().trim())
+            .finalize();
+        // Enough to see that a secret has changed, too little to find it.
+        let fingerprint = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        Self { fingerprint, pace }
     }
 }
 
@@ -131,8 +161,8 @@ pub trait Platform: Send + Sync + 'static {
     /// How fast `channel` may be written to.
     fn pace(&self, channel: &ChannelId) -> Pace;
 
-    /// How fast this bot may write, over all channels.
-    fn credential_pace(&self) -> Pace;
+    /// Whose secret it is asked with, and how fast that bot may write.
+    fn credential(&self) -> Credential;
 
     /// A document in this platform's dialect, in parts within its limits. Pure.
     ///
@@ -162,6 +192,22 @@ pub trait Platform: Send + Sync + 'static {
         placement: &Placement,
         step: &Step,
     ) -> Result<Sent, Failure>;
+
+    /// Looks a step's message up by its nonce, in the channel or thread where it was sent at `since` or later; `None` if
+    /// it is not there. Asked only where [`Capabilities::recalls`] says so, and some seconds after the send. At most 20 s.
+    ///
+    /// # Errors
+    /// Classified. [`Disposition::GiveUp`](crate::model::Disposition::GiveUp) if the platform does not tell (a missing
+    /// scope), else it may be asked again.
+    async fn recall(
+        &self,
+        _route: &Route,
+        _placement: &Placement,
+        _step: &Step,
+        _since: Timestamp,
+    ) -> Result<Option<Sent>, Failure> {
+        Err(Failure::give_up(Reason::Internal, "this platform cannot be asked what arrived"))
+    }
 
     /// Shows a signal, once; at most 10 s. A lost one is no loss: nothing is tried again.
     ///

@@ -3,6 +3,7 @@
 //! One narrow trait per family of tables; [`sqlite`] and [`postgres`] implement them all. A store decides nothing: what becomes of a
 //! delivery is computed in [`crate::delivery`], and a store makes that durable in one transaction.
 
+mod bot;
 #[cfg(test)]
 pub(crate) mod contract;
 mod inbound;
@@ -10,6 +11,7 @@ pub mod postgres;
 mod rows;
 pub mod sqlite;
 
+pub use bot::TOO_OFTEN;
 pub use inbound::{ConversationKey, Conversations, Held, Leases, Saved, Waiting};
 
 use std::collections::BTreeMap;
@@ -19,9 +21,9 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::model::{
-    ClientName, Delivery, DeliveryId, DeliveryState, Placement, PlatformKind, Scope,
+    ClientName, Delivery, DeliveryId, DeliveryState, Doubt, Pause, Placement, PlatformKind, Scope,
 };
-use crate::platform::Pace;
+use crate::platform::{Credential, Pace};
 
 /// The store cannot do what it was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +87,17 @@ pub struct Claimant {
     pub own_only: bool,
     /// How long a claim lasts. Longer than any request may take.
     pub lease: Duration,
-    /// How fast each bot may write, over all its channels.
-    pub credential_paces: BTreeMap<PlatformKind, Pace>,
+    /// The bots that it sends with.
+    pub credentials: BTreeMap<PlatformKind, Credential>,
+}
+
+impl Claimant {
+    /// The secrets of these platforms' bots.
+    fn fingerprints(&self, platforms: &[PlatformKind]) -> BTreeMap<PlatformKind, &str> {
+        let fingerprint =
+            |kind| self.credentials.get(kind).map_or("", |it| it.fingerprint.as_str());
+        platforms.iter().map(|kind| (*kind, fingerprint(kind))).collect()
+    }
 }
 
 /// The head of a lane, held until recorded or until the lease runs out.
@@ -100,6 +111,52 @@ pub struct Claim {
     pub interrupted: bool,
     /// The thread that its `thread_key` opened earlier.
     pub thread: Option<Placement>,
+    /// Its bot failed lately: that it works is news.
+    pub troubled: bool,
+}
+
+/// What an attempt says about its bot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The platform answers it.
+    Works,
+    /// The platform failed or did not answer.
+    Fails {
+        /// What whoever waits for this bot is told, once it has failed [too often](TOO_OFTEN).
+        pause: Pause,
+        /// When it is then tried again.
+        probe_at: Timestamp,
+    },
+    /// The platform refused its secret.
+    Refused {
+        /// Which secret ([`Credential::fingerprint`]).
+        fingerprint: String,
+        /// What whoever waits for this bot is told.
+        pause: Pause,
+    },
+}
+
+/// A settled attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The delivery as it stands now.
+    pub delivery: Delivery,
+    /// What has to wait, and until when.
+    pub hold: Option<Hold>,
+    /// The thread that the delivery's `thread_key` stands for from now on.
+    pub thread: Option<Placement>,
+    /// What it says about the bot, if that is news.
+    pub verdict: Option<Verdict>,
+    /// How it was settled whether an earlier attempt had arrived.
+    pub doubt: Option<Doubt>,
+}
+
+impl Settled {
+    /// Nothing but what became of the delivery.
+    #[must_use]
+    pub const fn new(delivery: Delivery) -> Self {
+        Self { delivery, hold: None, thread: None, verdict: None, doubt: None }
+    }
 }
 
 /// What a lane, or a whole bot, has to wait for.
@@ -155,15 +212,8 @@ pub trait Outbox: Send + Sync + 'static {
         most: u32,
     ) -> Result<Vec<Claim>, StoreError>;
 
-    /// Makes the result of a claim durable and lets go of the lane. `thread` is the thread that the delivery's
-    /// `thread_key` stands for from now on.
-    async fn record(
-        &self,
-        epoch: i64,
-        delivery: &Delivery,
-        hold: Option<Hold>,
-        thread: Option<Placement>,
-    ) -> Result<Recorded, StoreError>;
+    /// Makes the result of a claim durable, lets go of the lane, and notes what it says about the bot.
+    async fn record(&self, epoch: i64, settled: &Settled) -> Result<Recorded, StoreError>;
 
     /// When the next lane of one of these platforms may send, if any waits.
     async fn next_due(
@@ -206,6 +256,12 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// What has not come to its end, by platform; a platform for which there is nothing may be left out.
     async fn backlog(&self) -> Result<BTreeMap<PlatformKind, Backlog>, StoreError>;
+
+    /// The bots that wait, because their platform fails or refuses their secret, and why.
+    async fn pauses(&self) -> Result<BTreeMap<PlatformKind, Pause>, StoreError>;
+
+    /// Lets a bot that waits try again at once, with the same secret as well.
+    async fn resume(&self, platform: PlatformKind) -> Result<(), StoreError>;
 
     /// Fails if nothing can be stored right now.
     async fn check_writable(&self) -> Result<(), StoreError>;

@@ -42,7 +42,8 @@ impl Columns for PgRow {
     }
 }
 
-/// Reads a row of `deliveries` that has `not_before` beside it: what its lane, or the whole bot, waits for.
+/// Reads a row of `deliveries` that has two columns beside it: `not_before`, what its lane or the whole bot waits for, and
+/// `pause`, why the bot does.
 pub(super) fn delivery(row: &impl Columns) -> Result<Delivery, StoreError> {
     Ok(Delivery {
         id: parsed(row, "id")?,
@@ -75,6 +76,10 @@ pub(super) fn delivery(row: &impl Columns) -> Result<Delivery, StoreError> {
         hint: row.text("hint")?,
         warnings: json(row, "warnings")?,
         not_before: Timestamp(number(row, "not_before")?),
+        paused: match row.text("pause")? {
+            Some(text) => Some(from_json("credentials.pause", &text)?),
+            None => None,
+        },
         deadline: Timestamp(number(row, "deadline")?),
         created_at: Timestamp(number(row, "created_at")?),
         finished_at: row.number("finished_at")?.map(Timestamp),

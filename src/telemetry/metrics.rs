@@ -17,17 +17,19 @@ use prometheus_client::registry::{Metric, Registry};
 use tokio::time::Instant;
 
 use self::labels::{
-    Agent, Approval, Call, Denial, Ended, Heard, Kind, Lost, Of, Paused, Queue, Redacted, Request,
-    Stands, Tool, TurnEnd, Voice,
+    Access, Agent, Ambiguous, Approval, Breaker, Call, Denial, Ended, Heard, Kind, Lost, Of,
+    Paused, Queue, Redacted, Request, Stands, Tool, TurnEnd, Voice,
 };
-pub use self::labels::{Decision, Gate, Lease, Redaction, Taking, TurnOutcome};
-use crate::model::{Delivery, DeliveryState, Failure, PlatformKind, Reason, Scope};
+pub use self::labels::{Decision, Gate, Lease, Redaction, StoreAccess, Taking, TurnOutcome};
+use crate::model::{Delivery, DeliveryState, Doubt, Failure, Pause, PlatformKind, Reason, Scope};
 
 /// The media type of what [`Metrics::encode`] writes.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// From what a quick platform needs to what a lease allows.
 const REQUEST_SECONDS: [f64; 9] = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0];
+/// From a commit on a quick disk to what an access may take.
+const STORE_SECONDS: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 5.0];
 /// From a quick platform to the hour that a delivery is tried.
 const DELIVERY_SECONDS: [f64; 11] =
     [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0];
@@ -51,10 +53,13 @@ struct Inner {
     delivered: Count<Of>,
     failed: Count<Ended>,
     unknown: Count<Ended>,
+    ambiguous: Count<Ambiguous>,
     redactions: Count<Redacted>,
     queue_depth: Level<Queue>,
     oldest_age: Family<Of, Gauge<f64, AtomicU64>>,
     store_up: Gauge,
+    store_times: Times<Access>,
+    breakers: Level<Stands>,
     sends: Times<Request>,
     deliveries: Times<Of>,
     rate_limited: Count<Paused>,
@@ -101,6 +106,10 @@ impl Metrics {
                 "deliveries_unknown",
                 "Messages that may have arrived and are not sent again",
             ),
+            ambiguous: all.count(
+                "ambiguous",
+                "Requests whose answer was lost, by how it was settled whether they had arrived",
+            ),
             redactions: all
                 .count("redactions", "Messages in which something was neutralised before it left"),
             queue_depth: all.level(
@@ -116,6 +125,13 @@ impl Metrics {
                 "store_up",
                 "Whether the store answers, and takes something",
                 Gauge::default(),
+            ),
+            store_times: all.times("store_seconds", "Duration of one access to the store", || {
+                Histogram::new(STORE_SECONDS)
+            }),
+            breakers: all.level(
+                "breaker_state",
+                "1 for the state of a bot's circuit breaker, for all processes on this store",
             ),
             sends: all.times("send_seconds", "Duration of one request to a platform", || {
                 Histogram::new(REQUEST_SECONDS)
@@ -165,6 +181,9 @@ impl Metrics {
         for &kind in Lease::ALL {
             zero(&metrics.0.leases_lost, Lost { kind });
         }
+        for &access in StoreAccess::ALL {
+            zero(&metrics.0.store_times, Access { access });
+        }
         for platform in platforms {
             metrics.begin(*platform);
         }
@@ -185,6 +204,9 @@ impl Metrics {
         for reason in Reason::ALL {
             zero(&all.failed, Ended { platform, reason });
             zero(&all.unknown, Ended { platform, reason });
+        }
+        for outcome in Doubt::ALL {
+            zero(&all.ambiguous, Ambiguous { platform, outcome });
         }
         for scope in [Scope::Channel, Scope::Credential] {
             zero(&all.rate_limited, Paused { platform, scope });
@@ -288,6 +310,33 @@ impl Metrics {
         }
     }
 
+    /// It was settled whether a request whose answer was lost had arrived.
+    pub fn doubt_settled(&self, platform: PlatformKind, outcome: Doubt) {
+        self.0.ambiguous.get_or_create(&Ambiguous { platform, outcome }).inc();
+    }
+
+    /// Measures an access to the store.
+    pub async fn access<T>(&self, access: StoreAccess, it: impl Future<Output = T>) -> T {
+        let since = Instant::now();
+        let outcome = it.await;
+        let took = since.elapsed().as_secs_f64();
+        self.0.store_times.get_or_create(&Access { access }).observe(took);
+        outcome
+    }
+
+    /// How a bot's circuit breaker stands.
+    fn breaker(&self, platform: PlatformKind, pause: Option<&Pause>) {
+        let current = match pause {
+            None => Breaker::Closed,
+            Some(pause) if pause.refused => Breaker::Refused,
+            Some(_) => Breaker::Open,
+        };
+        for &state in Breaker::ALL {
+            let stands = Stands { platform, state: state.as_str() };
+            self.0.breakers.get_or_create(&stands).set(i64::from(state == current));
+        }
+    }
+
     /// Somebody else has, or may have, what this process held.
     pub fn lease_lost(&self, kind: Lease) {
         self.0.leases_lost.get_or_create(&Lost { kind }).inc();
@@ -340,8 +389,9 @@ impl Metrics {
     /// What the store says waits. `None`: it does not answer, and what was known before stands.
     pub fn backlog(&self, waiting: Option<&[Waiting]>) {
         self.0.store_up.set(i64::from(waiting.is_some()));
-        for Waiting { platform, queued, sending, oldest } in waiting.into_iter().flatten() {
+        for Waiting { platform, queued, sending, oldest, pause } in waiting.into_iter().flatten() {
             let platform = *platform;
+            self.breaker(platform, pause.as_ref());
             for (state, count) in [("queued", queued), ("sending", sending)] {
                 let depth = i64::try_from(*count).unwrap_or(i64::MAX);
                 self.0.queue_depth.get_or_create(&Queue { platform, state }).set(depth);
@@ -360,7 +410,7 @@ impl Metrics {
 }
 
 /// What has not come to its end on one platform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// The platform.
     pub platform: PlatformKind,
@@ -370,6 +420,8 @@ pub struct Waiting {
     pub sending: u64,
     /// How long ago the oldest of them was accepted.
     pub oldest: Duration,
+    /// Why the platform's bot waits, if it does.
+    pub pause: Option<Pause>,
 }
 
 /// A conversation in this process's hands.

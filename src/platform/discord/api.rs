@@ -15,6 +15,7 @@ use super::failure;
 use crate::model::{Failure, FilePart, PlatformKind, Reason};
 use crate::platform::http::{Answer, HttpClient, authorization, endpoint};
 use crate::platform::verdict::{no_answer, not_understood};
+use crate::platform::{Credential, Pace};
 use crate::telemetry::trace;
 
 /// The base URL where none is configured.
@@ -38,6 +39,11 @@ pub(super) struct Api {
 impl Api {
     pub(super) const fn new(http: HttpClient, base: Url, token: SecretString) -> Self {
         Self { http, base, token }
+    }
+
+    /// Whose token this is, for a bot that may write so fast.
+    pub(super) fn credential(&self, pace: Pace) -> Credential {
+        Credential::new(&self.base, &self.token, pace)
     }
 
     /// Calls an endpoint; whatever its status, an answer is `Ok`.

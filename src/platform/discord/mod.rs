@@ -44,7 +44,7 @@ use super::finding::{Finding, Purpose};
 use super::http::{HttpClient, TransportError};
 use super::known::Known;
 use super::verdict::no_answer;
-use super::{Capabilities, Pace, Platform, Sent, Signal};
+use super::{Capabilities, Credential, Pace, Platform, Sent, Signal};
 use crate::model::{
     Action, Attachment, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind,
     Reason, Step,
@@ -195,15 +195,15 @@ impl Platform for Discord {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { dedupes: true, threads: true, opens_threads: true }
+        Capabilities { dedupes: true, recalls: false, threads: true, opens_threads: true }
     }
 
     fn pace(&self, _channel: &ChannelId) -> Pace {
         self.pace
     }
 
-    fn credential_pace(&self) -> Pace {
-        self.bot_pace
+    fn credential(&self) -> Credential {
+        self.api.credential(self.bot_pace)
     }
 
     fn render(&self, document: &Document) -> Result<Vec<Part>, RenderError> {

@@ -17,6 +17,7 @@ use super::failure::Refusal;
 use crate::model::{Failure, PlatformKind};
 use crate::platform::http::{HttpClient, authorization, endpoint};
 use crate::platform::verdict::{by_status, no_answer, not_understood};
+use crate::platform::{Credential, Pace};
 use crate::telemetry::trace;
 
 const SLACK: PlatformKind = PlatformKind::Slack;
@@ -70,6 +71,11 @@ pub(super) enum Arguments<'a, T: Serialize> {
 impl Api {
     pub(super) const fn new(http: HttpClient, base: Url, token: SecretString) -> Self {
         Self { http, base, token, within: None }
+    }
+
+    /// Whose token this is, for a bot that may write so fast.
+    pub(super) fn credential(&self, pace: Pace) -> Credential {
+        Credential::new(&self.base, &self.token, pace)
     }
 
     /// The same, with less patience.

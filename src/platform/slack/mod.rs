@@ -38,7 +38,7 @@ use super::finding::{Finding, Purpose};
 use super::http::HttpClient;
 use super::known::Known;
 use super::verdict::not_understood;
-use super::{Capabilities, Pace, Platform, Sent, Signal};
+use super::{Capabilities, Credential, Pace, Platform, Sent, Signal};
 use crate::model::{
     Action, Attachment, Button, ButtonStyle, CardPart, ChannelId, ChannelInfo, Failure, Identity,
     Part, Placement, PlatformKind, Reason, Step,
@@ -285,15 +285,15 @@ impl Platform for Slack {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { dedupes: false, threads: true, opens_threads: false }
+        Capabilities { dedupes: false, recalls: false, threads: true, opens_threads: false }
     }
 
     fn pace(&self, _channel: &ChannelId) -> Pace {
         self.pace
     }
 
-    fn credential_pace(&self) -> Pace {
-        self.bot_pace
+    fn credential(&self) -> Credential {
+        self.api.credential(self.bot_pace)
     }
 
     fn render(&self, document: &Document) -> Result<Vec<Part>, RenderError> {

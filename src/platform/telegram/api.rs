@@ -17,6 +17,7 @@ use super::failure;
 use crate::model::{Failure, PlatformKind};
 use crate::platform::http::{Answer, Capped, HttpClient, endpoint};
 use crate::platform::verdict::{no_answer, not_understood};
+use crate::platform::{Credential, Pace};
 use crate::telemetry::trace;
 
 /// The base URL where none is configured.
@@ -39,6 +40,11 @@ impl fmt::Debug for Api {
 impl Api {
     pub(super) const fn new(http: HttpClient, base: Url, token: SecretString) -> Self {
         Self { http, base, token }
+    }
+
+    /// Whose token this is, for a bot that may write so fast.
+    pub(super) fn credential(&self, pace: Pace) -> Credential {
+        Credential::new(&self.base, &self.token, pace)
     }
 
     /// The bot's own ID: the number before the token's colon, which is no secret.

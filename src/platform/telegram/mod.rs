@@ -27,7 +27,7 @@ use self::api::Api;
 use super::http::HttpClient;
 use super::listener::Listener;
 use super::verdict::not_understood;
-use super::{Capabilities, Pace, Platform, Sent, Signal};
+use super::{Capabilities, Credential, Pace, Platform, Sent, Signal};
 use crate::clock::Clock;
 use crate::model::{
     Action, Attachment, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind,
@@ -85,7 +85,7 @@ impl Platform for Telegram {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { dedupes: false, threads: false, opens_threads: false }
+        Capabilities { dedupes: false, recalls: false, threads: false, opens_threads: false }
     }
 
     fn pace(&self, channel: &ChannelId) -> Pace {
@@ -99,8 +99,8 @@ impl Platform for Telegram {
         self.pace.unwrap_or(vendor)
     }
 
-    fn credential_pace(&self) -> Pace {
-        self.bot_pace
+    fn credential(&self) -> Credential {
+        self.api.credential(self.bot_pace)
     }
 
     fn render(&self, document: &Document) -> Result<Vec<Part>, RenderError> {

@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::{LEASE, T0, second};
 use crate::clock::Timestamp;
 use crate::model::{
-    Action, ChannelId, ClientName, Delivery, DeliveryId, DeliveryState, MessageRef, Part,
+    Action, ChannelId, ClientName, Delivery, DeliveryId, DeliveryState, MessageRef, Part, Pause,
     Placement, PlatformKind, Reason, Scope, Step, TextPart,
 };
-use crate::platform::Pace;
+use crate::platform::{Credential, Pace};
 use crate::store::{
-    Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded, StoreError,
+    Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded, Settled,
+    StoreError, TOO_OFTEN, Verdict,
 };
 
 const SLACK: PlatformKind = PlatformKind::Slack;
@@ -22,8 +23,13 @@ fn claimant(process: &str) -> Claimant {
         process: process.to_owned(),
         own_only: false,
         lease: LEASE,
-        credential_paces: BTreeMap::new(),
+        credentials: BTreeMap::new(),
     }
+}
+
+fn with_secret(fingerprint: &str, pace: Pace) -> Claimant {
+    let credential = Credential { fingerprint: fingerprint.to_owned(), pace };
+    Claimant { credentials: BTreeMap::from([(SLACK, credential)]), ..claimant("p1") }
 }
 
 fn submission(channel: &str, text: &str) -> NewDelivery {
@@ -66,7 +72,7 @@ async fn finish(outbox: &dyn Outbox, claim: Claim, state: DeliveryState) {
     let mut delivery = claim.delivery;
     delivery.state = state;
     delivery.finished_at = Some(T0);
-    let recorded = outbox.record(claim.epoch, &delivery, None, None).await.unwrap();
+    let recorded = outbox.record(claim.epoch, &Settled::new(delivery)).await.unwrap();
     assert_eq!(recorded, Recorded::Done);
 }
 
@@ -109,6 +115,8 @@ pub(crate) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F
     gives_a_lane_to_one_claimant_until_the_lease_ends(&open().await).await;
     holds_a_lane_or_a_whole_bot(&open().await).await;
     a_bot_that_waits_takes_no_room_from_the_others(&open().await).await;
+    a_bot_that_fails_too_often_is_tried_with_one_request_at_a_time(&open().await).await;
+    a_refused_secret_is_not_shown_again(&open().await).await;
     paces_a_lane(&open().await).await;
     finds_what_a_submission_repeats(&open().await).await;
     own_only_claims_what_this_process_submitted(&open().await).await;
@@ -176,9 +184,9 @@ async fn gives_a_lane_to_one_claimant_until_the_lease_ends(outbox: &dyn Outbox) 
     assert_eq!(again.delivery.doubtful_since, Some(T0));
     let mut late = stale.delivery;
     late.state = DeliveryState::Failed;
-    let recorded = outbox.record(stale.epoch, &late, None, None).await.unwrap();
+    let recorded = outbox.record(stale.epoch, &Settled::new(late)).await.unwrap();
     assert_eq!(recorded, Recorded::Fenced);
-    let now = outbox.delivery(late.id).await.unwrap().unwrap();
+    let now = outbox.delivery(again.delivery.id).await.unwrap().unwrap();
     assert_eq!(now.state, DeliveryState::Sending, "a fenced result changes nothing");
 }
 
@@ -195,7 +203,7 @@ async fn holds_a_lane_or_a_whole_bot(outbox: &dyn Outbox) {
         delivery.state = DeliveryState::Queued;
         delivery.reason = Some(Reason::RateLimited);
         let hold = Some(Hold { until: second(until), scope });
-        outbox.record(claim.epoch, &delivery, hold, None).await.unwrap();
+        outbox.record(claim.epoch, &Settled { hold, ..Settled::new(delivery) }).await.unwrap();
     }
     assert!(claim(outbox, second(15)).await.is_empty(), "the whole bot waits");
     assert_eq!(outbox.next_due(&claimant("p1"), &[SLACK]).await.unwrap(), Some(second(20)));
@@ -210,13 +218,84 @@ async fn a_bot_that_waits_takes_no_room_from_the_others(outbox: &dyn Outbox) {
     let mut delivery = claim.delivery;
     delivery.state = DeliveryState::Queued;
     let hold = Some(Hold { until: second(20), scope: Scope::Credential });
-    outbox.record(claim.epoch, &delivery, hold, None).await.unwrap();
+    outbox.record(claim.epoch, &Settled { hold, ..Settled::new(delivery) }).await.unwrap();
     let mut other = submission("C0A", "other");
     other.delivery.channel = ChannelId::new(PlatformKind::Discord, "100000000000000001").unwrap();
     let id = enqueue(outbox, &other).await;
     assert!(outbox.claim(&claimant("p1"), SLACK, second(1), 2).await.unwrap().is_empty());
     let claims = outbox.claim(&claimant("p1"), PlatformKind::Discord, second(1), 2).await.unwrap();
     assert_eq!(claims.iter().map(|claim| claim.delivery.id).collect::<Vec<_>>(), [id]);
+}
+
+fn failing(probe_at: Timestamp) -> Verdict {
+    let pause = Pause { reason: Reason::ServerError, hint: "it fails".to_owned(), refused: false };
+    Verdict::Fails { pause, probe_at }
+}
+
+/// The attempt said this about the bot, and is tried again.
+async fn retry_later(outbox: &dyn Outbox, claim: Claim, verdict: Verdict) {
+    let mut delivery = claim.delivery;
+    delivery.state = DeliveryState::Queued;
+    let settled = Settled { verdict: Some(verdict), ..Settled::new(delivery) };
+    assert_eq!(outbox.record(claim.epoch, &settled).await.unwrap(), Recorded::Done);
+}
+
+async fn a_bot_that_fails_too_often_is_tried_with_one_request_at_a_time(outbox: &dyn Outbox) {
+    for channel in ["C0A", "C0B", "C0C"] {
+        enqueue(outbox, &submission(channel, channel)).await;
+    }
+    for failure in 1..=TOO_OFTEN {
+        let claim = outbox.claim(&claimant("p1"), SLACK, T0, 1).await.unwrap().remove(0);
+        assert_eq!(claim.troubled, failure > 1);
+        retry_later(outbox, claim, failing(second(30))).await;
+    }
+    assert!(claim(outbox, second(29)).await.is_empty(), "it waits");
+    let waiting = outbox.list(&Filter { states: vec![], most: 9 }).await.unwrap();
+    let reasons = waiting.iter().map(|delivery| delivery.receipt(T0, false).reason);
+    assert!(reasons.clone().all(|reason| reason == Some(Reason::ServerError)), "{waiting:?}");
+    assert_eq!(reasons.count(), 3, "also those that were never tried");
+    assert_eq!(outbox.pauses().await.unwrap()[&SLACK].hint, "it fails");
+    assert_eq!(outbox.next_due(&claimant("p1"), &[SLACK]).await.unwrap(), Some(second(30)));
+    let probe = claim_one(outbox, second(30)).await;
+    assert!(claim(outbox, second(31)).await.is_empty(), "one at a time");
+    retry_later(outbox, probe, failing(second(61))).await;
+    assert!(claim(outbox, second(60)).await.is_empty());
+    let stuck = claim_one(outbox, second(61)).await;
+    let probe = claim_one(outbox, second(61).after(LEASE)).await;
+    assert_ne!(stuck.delivery.id, probe.delivery.id, "a probe that vanished is no end");
+    retry_later(outbox, probe, Verdict::Works).await;
+    assert!(outbox.pauses().await.unwrap().is_empty());
+    assert_eq!(claim(outbox, second(61).after(LEASE)).await.len(), 3, "all go on");
+}
+
+async fn a_refused_secret_is_not_shown_again(outbox: &dyn Outbox) {
+    for channel in ["C0A", "C0B"] {
+        enqueue(outbox, &submission(channel, channel)).await;
+    }
+    let old = with_secret("old", FAST);
+    let claim = outbox.claim(&old, SLACK, T0, 1).await.unwrap().remove(0);
+    let pause = Pause { reason: Reason::Auth, hint: "new token".to_owned(), refused: true };
+    let refused = Verdict::Refused { fingerprint: "old".to_owned(), pause };
+    retry_later(outbox, claim, refused.clone()).await;
+    assert!(outbox.claim(&old, SLACK, second(9999), 9).await.unwrap().is_empty(), "nor ever");
+    assert_eq!(outbox.next_due(&old, &[SLACK]).await.unwrap(), None);
+    let waiting = outbox.list(&Filter { states: vec![], most: 9 }).await.unwrap();
+    for receipt in waiting.iter().map(|delivery| delivery.receipt(second(1), false)) {
+        assert_eq!((receipt.reason, receipt.retry_after_seconds), (Some(Reason::Auth), None));
+        assert_eq!(receipt.hint.as_deref(), Some("new token; it stays queued until then"));
+    }
+    let new = with_secret("new", FAST);
+    assert_eq!(outbox.next_due(&new, &[SLACK]).await.unwrap(), Some(T0));
+    let claim = outbox.claim(&new, SLACK, second(2), 1).await.unwrap().remove(0);
+    assert!(claim.troubled);
+    retry_later(outbox, claim, Verdict::Works).await;
+    assert!(outbox.pauses().await.unwrap().is_empty());
+    assert!(
+        outbox.claim(&old, SLACK, second(3), 9).await.unwrap().is_empty(),
+        "the old one stays out"
+    );
+    outbox.resume(SLACK).await.unwrap();
+    assert_eq!(outbox.claim(&old, SLACK, second(4), 9).await.unwrap().len(), 2);
 }
 
 async fn paces_a_lane(outbox: &dyn Outbox) {
@@ -233,13 +312,7 @@ async fn paces_a_lane(outbox: &dyn Outbox) {
         }
     }
     assert_eq!(sent, [0, 1, 2, 4], "two at once, then one a second");
-    let who = Claimant {
-        credential_paces: BTreeMap::from([(
-            PlatformKind::Slack,
-            Pace { interval_ms: 500, burst: 1 },
-        )]),
-        ..claimant("p1")
-    };
+    let who = with_secret("f", Pace { interval_ms: 500, burst: 1 });
     for channel in ["C0X", "C0Y"] {
         enqueue(outbox, &submission(channel, channel)).await;
     }
@@ -317,7 +390,10 @@ async fn remembers_the_thread_of_a_key(outbox: &dyn Outbox) {
     let thread = Placement { thread: Some("1.2".to_owned()), ..Placement::default() };
     let mut delivery = claim.delivery;
     delivery.state = DeliveryState::Delivered;
-    outbox.record(claim.epoch, &delivery, None, Some(thread.clone())).await.unwrap();
+    outbox
+        .record(claim.epoch, &Settled { thread: Some(thread.clone()), ..Settled::new(delivery) })
+        .await
+        .unwrap();
     assert_eq!(claim_one(outbox, T0).await.thread, Some(thread));
 }
 
@@ -353,7 +429,7 @@ async fn finds_the_newest_edit(outbox: &dyn Outbox) {
     let mut delivery = claim.delivery;
     delivery.state = DeliveryState::Delivered;
     delivery.messages = vec![MessageRef { id: "1".to_owned(), thread: None }];
-    outbox.record(claim.epoch, &delivery, None, None).await.unwrap();
+    outbox.record(claim.epoch, &Settled::new(delivery)).await.unwrap();
     let latest = outbox.latest(&client, id).await.unwrap().unwrap();
     assert_eq!((latest.id, latest.messages.len()), (edit.delivery.id, 1));
     assert_eq!(outbox.latest(&ClientName::new("other"), id).await.unwrap(), None);

@@ -11,6 +11,7 @@ use super::{Db, query};
 use crate::clock::Timestamp;
 use crate::model::{Delivery, DeliveryState, Placement, PlatformKind};
 use crate::platform::Pace;
+use crate::store::bot::Bot;
 use crate::store::rows::{Columns, delivery, from_json, next_turn};
 use crate::store::{Claim, Claimant, StoreError};
 
@@ -46,7 +47,9 @@ pub(super) async fn claim(
         return Ok(Vec::new());
     }
     let mut heads = heads(db, who, &due).await?;
-    let mut bot = Bot::lock(db, who, platform).await?;
+    let mut bot = lock_bot(db, platform).await?;
+    let before = bot.clone();
+    let credential = who.credentials.get(&platform);
     let mut turns = Turns::default();
     let mut claims = Vec::with_capacity(due.len());
     for row in &due {
@@ -61,7 +64,7 @@ pub(super) async fn claim(
             }
         };
         // They all share the bot: where one has to wait, the others do too.
-        if !bot.take_turn(now) {
+        if !bot.take_turn(credential, who.lease, now) {
             break;
         }
         let pace = Pace { interval_ms: small(row, "interval_ms")?, burst: small(row, "burst")? };
@@ -75,10 +78,12 @@ pub(super) async fn claim(
         delivery.attempts += 1;
         turns.take(lane, tat, not_before, &delivery);
         let epoch = row.try_get::<i64, _>("epoch")? + 1;
-        claims.push(Claim { delivery, epoch, interrupted, thread });
+        claims.push(Claim { delivery, epoch, interrupted, thread, troubled: bot.troubled() });
     }
     turns.store(db, who, now).await?;
-    bot.store(db, platform).await?;
+    if bot != before {
+        keep_bot(db, platform, &bot).await?;
+    }
     Ok(claims)
 }
 
@@ -175,55 +180,37 @@ impl Turns {
     }
 }
 
-/// The whole bot's pace, locked until the claim is committed: all replicas share it.
-struct Bot {
-    pace: Option<Pace>,
-    wait_until: i64,
-    tat: i64,
-    changed: bool,
+/// What the bot may do, locked until the transaction ends: all replicas share it.
+pub(super) async fn lock_bot(db: Db<'_>, platform: PlatformKind) -> Result<Bot, StoreError> {
+    let locked = "SELECT * FROM credentials WHERE platform = $1 FOR NO KEY UPDATE";
+    let mut row = query(locked).bind(platform.as_str()).fetch_optional(&mut *db).await?;
+    if row.is_none() {
+        query("INSERT INTO credentials (platform) VALUES ($1) ON CONFLICT DO NOTHING")
+            .bind(platform.as_str())
+            .execute(&mut *db)
+            .await?;
+        row = query(locked).bind(platform.as_str()).fetch_optional(db).await?;
+    }
+    row.as_ref().map_or_else(|| Ok(Bot::default()), Bot::read)
 }
 
-impl Bot {
-    async fn lock(db: Db<'_>, who: &Claimant, platform: PlatformKind) -> Result<Self, StoreError> {
-        let locked =
-            "SELECT not_before, tat FROM credentials WHERE platform = $1 FOR NO KEY UPDATE";
-        let mut row = query(locked).bind(platform.as_str()).fetch_optional(&mut *db).await?;
-        if row.is_none() {
-            query("INSERT INTO credentials (platform) VALUES ($1) ON CONFLICT DO NOTHING")
-                .bind(platform.as_str())
-                .execute(&mut *db)
-                .await?;
-            row = query(locked).bind(platform.as_str()).fetch_optional(db).await?;
-        }
-        let (wait_until, tat) = match &row {
-            Some(row) => (row.try_get("not_before")?, row.try_get("tat")?),
-            None => (0, 0),
-        };
-        let pace = who.credential_paces.get(&platform).copied();
-        Ok(Self { pace, wait_until, tat, changed: false })
-    }
-
-    /// Takes a turn; false if the bot has to wait.
-    fn take_turn(&mut self, now: Timestamp) -> bool {
-        if self.wait_until > now.0 {
-            return false;
-        }
-        if let Some(pace) = self.pace {
-            (self.tat, self.wait_until) = next_turn(pace, self.tat, now);
-            self.changed = true;
-        }
-        true
-    }
-
-    async fn store(self, db: Db<'_>, platform: PlatformKind) -> Result<(), StoreError> {
-        if self.changed {
-            query("UPDATE credentials SET tat = $2, not_before = $3 WHERE platform = $1")
-                .bind(platform.as_str())
-                .bind(self.tat)
-                .bind(self.wait_until)
-                .execute(db)
-                .await?;
-        }
-        Ok(())
-    }
+/// Writes back a locked bot.
+pub(super) async fn keep_bot(
+    db: Db<'_>,
+    platform: PlatformKind,
+    bot: &Bot,
+) -> Result<(), StoreError> {
+    query(
+        "UPDATE credentials SET tat = $2, not_before = $3, failures = $4, refused = $5, pause = $6
+         WHERE platform = $1",
+    )
+    .bind(platform.as_str())
+    .bind(bot.tat)
+    .bind(bot.not_before)
+    .bind(bot.failures)
+    .bind(&bot.refused)
+    .bind(bot.pause_json()?)
+    .execute(db)
+    .await?;
+    Ok(())
 }

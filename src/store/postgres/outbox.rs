@@ -8,14 +8,15 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row};
 use tokio::time::Instant;
 
-use super::claim::claim;
+use super::claim::{claim, keep_bot, lock_bot};
 use super::enqueue::{enqueue, requeue, sameness};
 use super::{Db, Postgres, StoreError, query, storable};
 use crate::clock::Timestamp;
-use crate::model::{ClientName, Delivery, DeliveryId, Placement, PlatformKind, Reason, Scope};
+use crate::model::{ClientName, Delivery, DeliveryId, Pause, PlatformKind, Reason, Scope};
+use crate::store::bot::Bot;
 use crate::store::rows::{delivery, readable, to_json};
 use crate::store::{
-    Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded,
+    Backlog, Claim, Claimant, Enqueued, Filter, NewDelivery, Outbox, Recorded, Settled,
 };
 
 /// Whoever asks more often gets the last answer: asking takes no token, and each try is a write.
@@ -62,16 +63,10 @@ impl Outbox for Postgres {
         .await
     }
 
-    async fn record(
-        &self,
-        epoch: i64,
-        delivery: &Delivery,
-        hold: Option<Hold>,
-        thread: Option<Placement>,
-    ) -> Result<Recorded, StoreError> {
+    async fn record(&self, epoch: i64, settled: &Settled) -> Result<Recorded, StoreError> {
         self.access(async {
             let mut db = self.begin().await?;
-            let recorded = record(&mut db, epoch, delivery, hold, thread).await?;
+            let recorded = record(&mut db, epoch, settled).await?;
             db.commit().await?;
             Ok(recorded)
         })
@@ -83,13 +78,18 @@ impl Outbox for Postgres {
         who: &Claimant,
         platforms: &[PlatformKind],
     ) -> Result<Option<Timestamp>, StoreError> {
-        let platforms: Vec<&str> = platforms.iter().map(|kind| kind.as_str()).collect();
+        let (platforms, fingerprints): (Vec<&str>, Vec<&str>) = who
+            .fingerprints(platforms)
+            .into_iter()
+            .map(|(kind, secret)| (kind.as_str(), secret))
+            .unzip();
         self.access(async {
             let mut db = self.begin().await?;
             let row = query(
                 "SELECT min(greatest(l.not_before, l.lease_until, coalesce(c.not_before, 0))) AS due
-                 FROM lanes l LEFT JOIN credentials c USING (platform)
-                 WHERE l.pending > 0 AND l.platform = ANY ($3)
+                 FROM unnest($3::text[], $4::text[]) AS bot (platform, fingerprint)
+                 JOIN lanes l USING (platform) LEFT JOIN credentials c USING (platform)
+                 WHERE l.pending > 0 AND c.refused IS DISTINCT FROM bot.fingerprint
                  AND (NOT $1 OR EXISTS (
                      SELECT 1 FROM deliveries d WHERE d.lane = l.lane
                      AND d.state IN ('queued', 'sending') AND d.submitter = $2))",
@@ -97,6 +97,7 @@ impl Outbox for Postgres {
             .bind(who.own_only)
             .bind(&who.process)
             .bind(platforms)
+            .bind(fingerprints)
             .fetch_one(&mut *db)
             .await?;
             db.commit().await?;
@@ -120,9 +121,8 @@ impl Outbox for Postgres {
             let mut backlog = BTreeMap::new();
             for row in rows {
                 let name: String = row.try_get("platform")?;
-                let platform = PlatformKind::ALL.into_iter().find(|kind| kind.as_str() == name);
-                let platform =
-                    platform.ok_or_else(|| StoreError::Corrupt(format!("platform {name}")))?;
+                let platform = PlatformKind::named(&name)
+                    .ok_or_else(|| StoreError::Corrupt(format!("platform {name}")))?;
                 let count = |count: i64| u64::try_from(count).unwrap_or_default();
                 let waiting = Backlog {
                     queued: count(row.try_get("queued")?),
@@ -132,6 +132,32 @@ impl Outbox for Postgres {
                 backlog.insert(platform, waiting);
             }
             Ok(backlog)
+        })
+        .await
+    }
+
+    async fn pauses(&self) -> Result<BTreeMap<PlatformKind, Pause>, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let rows = query("SELECT * FROM credentials").fetch_all(&mut *db).await?;
+            db.commit().await?;
+            let mut pauses = BTreeMap::new();
+            for row in &rows {
+                let platform = PlatformKind::named(row.try_get("platform")?);
+                pauses.extend(platform.zip(Bot::read(row)?.pause));
+            }
+            Ok(pauses)
+        })
+        .await
+    }
+
+    async fn resume(&self, platform: PlatformKind) -> Result<(), StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let tat = lock_bot(&mut db, platform).await?.tat;
+            keep_bot(&mut db, platform, &Bot { tat, ..Bot::default() }).await?;
+            db.commit().await?;
+            Ok(())
         })
         .await
     }
@@ -255,10 +281,10 @@ impl Outbox for Postgres {
     }
 }
 
-/// `deliveries` with the time its lane, or the whole bot, waits for, and more columns.
+/// `deliveries` with the time its lane, or the whole bot, waits for, why the bot does, and more columns.
 pub(super) fn selected(more: &str, condition: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!(
-        "SELECT d.*, greatest(l.not_before, coalesce(c.not_before, 0)) AS not_before{more}
+        "SELECT d.*, greatest(l.not_before, coalesce(c.not_before, 0)) AS not_before, c.pause{more}
          FROM deliveries d JOIN lanes l USING (lane) LEFT JOIN credentials c USING (platform) {condition}"
     ))
 }
@@ -280,13 +306,8 @@ pub(super) async fn lock_lane(db: Db<'_>, id: DeliveryId) -> Result<(), StoreErr
     Ok(())
 }
 
-async fn record(
-    db: Db<'_>,
-    epoch: i64,
-    delivery: &Delivery,
-    hold: Option<Hold>,
-    thread: Option<Placement>,
-) -> Result<Recorded, StoreError> {
+async fn record(db: Db<'_>, epoch: i64, settled: &Settled) -> Result<Recorded, StoreError> {
+    let Settled { delivery, hold, thread, verdict, doubt: _ } = settled;
     let lane = delivery.channel.to_string();
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
     // As long as the epoch is this claim's, nobody else changes whether its delivery is pending: what the statement sees
@@ -307,15 +328,11 @@ async fn record(
     if released.rows_affected() == 0 {
         return Ok(Recorded::Fenced);
     }
-    if let Some(hold) = hold.filter(|hold| hold.scope == Scope::Credential) {
-        query(
-            "INSERT INTO credentials AS c (platform, not_before) VALUES ($1, $2)
-             ON CONFLICT (platform) DO UPDATE SET not_before = greatest(c.not_before, $2)",
-        )
-        .bind(delivery.channel.platform().as_str())
-        .bind(hold.until.0)
-        .execute(&mut *db)
-        .await?;
+    if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
+        let platform = delivery.channel.platform();
+        let mut bot = lock_bot(db, platform).await?;
+        bot.record(*hold, verdict.clone());
+        keep_bot(db, platform, &bot).await?;
     }
     if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
         query(

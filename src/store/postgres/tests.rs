@@ -8,9 +8,10 @@ use super::server::schema;
 use super::*;
 use crate::clock::{SystemClock, Timestamp};
 use crate::model::PlatformKind;
-use crate::platform::Pace;
+use crate::platform::{Credential, Pace};
 use crate::store::{
-    Claimant, Conversations, Enqueued, Filter, Held, Leases, Outbox, Recorded, Saved, contract,
+    Claimant, Conversations, Enqueued, Filter, Held, Leases, Outbox, Recorded, Saved, Settled,
+    contract,
 };
 
 const T0: Timestamp = Timestamp(1_800_000_000_000);
@@ -38,7 +39,7 @@ fn claimant(process: &str) -> Claimant {
         process: process.to_owned(),
         own_only: false,
         lease: LEASE,
-        credential_paces: BTreeMap::new(),
+        credentials: BTreeMap::new(),
     }
 }
 
@@ -147,7 +148,7 @@ async fn two_replicas_send_each_message_once_and_in_the_order_of_acceptance() {
                 assert!(!claim.interrupted);
                 sent.lock().unwrap().push((delivery.channel.to_string(), delivery.id));
                 delivery.state = crate::model::DeliveryState::Delivered;
-                let recorded = store.record(claim.epoch, &delivery, None, None).await.unwrap();
+                let recorded = store.record(claim.epoch, &Settled::new(delivery)).await.unwrap();
                 assert_eq!(recorded, Recorded::Done);
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -186,7 +187,10 @@ async fn replicas_share_the_pace_of_a_bot() {
         contract::outbox::queue_in(&a, &format!("C0{n}"), "x").await;
     }
     let paced = |name: &str| Claimant {
-        credential_paces: BTreeMap::from([(SLACK, Pace { interval_ms: 1000, burst: 3 })]),
+        credentials: BTreeMap::from([(
+            SLACK,
+            Credential { fingerprint: "f".to_owned(), pace: Pace { interval_ms: 1000, burst: 3 } },
+        )]),
         ..claimant(name)
     };
     let claim = async |store: &Postgres, name: &str, now| {
@@ -284,7 +288,7 @@ async fn a_result_with_a_nul_in_it_is_recorded() {
     delivery.hint = Some("it said \0".to_owned());
     delivery.permalink = Some("https://\0".to_owned());
     delivery.state = crate::model::DeliveryState::Failed;
-    store.record(claim.epoch, &delivery, None, None).await.unwrap();
+    store.record(claim.epoch, &Settled::new(delivery)).await.unwrap();
     let read = store.delivery(id).await.unwrap().unwrap();
     assert_eq!(read.hint.as_deref(), Some("it said \u{2400}"));
 }

@@ -8,6 +8,7 @@ use super::outbox::where_sql;
 use crate::clock::Timestamp;
 use crate::model::{Delivery, DeliveryState, PlatformKind};
 use crate::platform::Pace;
+use crate::store::bot::Bot;
 use crate::store::rows::{delivery, from_json, next_turn};
 use crate::store::{Claim, Claimant, StoreError};
 
@@ -37,6 +38,12 @@ pub(super) async fn claim(
     .bind(platform.as_str())
     .fetch_all(&mut *db)
     .await?;
+    if due.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut bot = bot(db, platform).await?;
+    let before = bot.clone();
+    let credential = who.credentials.get(&platform);
     let mut claims = Vec::with_capacity(due.len());
     for row in &due {
         let lane: String = row.try_get("lane")?;
@@ -51,7 +58,7 @@ pub(super) async fn claim(
             Err(error) => return Err(error),
         };
         // They all share the bot: where one has to wait, the others do too.
-        if !take_turn(db, who, platform, now).await? {
+        if !bot.take_turn(credential, who.lease, now) {
             break;
         }
         let pace = Pace { interval_ms: row.try_get("interval_ms")?, burst: row.try_get("burst")? };
@@ -69,7 +76,10 @@ pub(super) async fn claim(
         .execute(&mut *db)
         .await?;
         let claimed_last = Timestamp(row.try_get("lease_until")?).before(who.lease);
-        claims.push(start(db, head, epoch, claimed_last).await?);
+        claims.push(start(db, head, epoch, claimed_last, bot.troubled()).await?);
+    }
+    if bot != before {
+        keep_bot(db, platform, &bot).await?;
     }
     Ok(claims)
 }
@@ -114,6 +124,7 @@ async fn start(
     mut head: Delivery,
     epoch: i64,
     claimed_last: Timestamp,
+    troubled: bool,
 ) -> Result<Claim, StoreError> {
     let interrupted = head.state == DeliveryState::Sending;
     if interrupted {
@@ -143,39 +154,37 @@ async fn start(
         }
         None => None,
     };
-    Ok(Claim { delivery: head, epoch, interrupted, thread })
+    Ok(Claim { delivery: head, epoch, interrupted, thread, troubled })
 }
 
-/// Takes a turn from the whole bot's pace; false if it has to wait.
-async fn take_turn(
+/// What the bot may do.
+pub(super) async fn bot(
     db: &mut SqliteConnection,
-    who: &Claimant,
     platform: PlatformKind,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let row = sqlx::query("SELECT not_before, tat FROM credentials WHERE platform = ?1")
+) -> Result<Bot, StoreError> {
+    let row = sqlx::query("SELECT * FROM credentials WHERE platform = ?1")
         .bind(platform.as_str())
-        .fetch_optional(&mut *db)
+        .fetch_optional(db)
         .await?;
-    let (wait_until, tat) = match &row {
-        Some(row) => (row.try_get("not_before")?, row.try_get("tat")?),
-        None => (0_i64, 0_i64),
-    };
-    if wait_until > now.0 {
-        return Ok(false);
-    }
-    let Some(pace) = who.credential_paces.get(&platform) else {
-        return Ok(true);
-    };
-    let (tat, not_before) = next_turn(*pace, tat, now);
+    row.as_ref().map_or_else(|| Ok(Bot::default()), Bot::read)
+}
+
+pub(super) async fn keep_bot(
+    db: &mut SqliteConnection,
+    platform: PlatformKind,
+    bot: &Bot,
+) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO credentials (platform, tat, not_before) VALUES (?1, ?2, ?3)
-         ON CONFLICT (platform) DO UPDATE SET tat = ?2, not_before = ?3",
+        "INSERT OR REPLACE INTO credentials (platform, tat, not_before, failures, refused, pause)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )
     .bind(platform.as_str())
-    .bind(tat)
-    .bind(not_before)
+    .bind(bot.tat)
+    .bind(bot.not_before)
+    .bind(bot.failures)
+    .bind(&bot.refused)
+    .bind(bot.pause_json()?)
     .execute(db)
     .await?;
-    Ok(true)
+    Ok(())
 }

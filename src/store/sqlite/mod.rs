@@ -26,10 +26,11 @@ const FILE: &str = "herald.db";
 /// How long a process waits for another one's write.
 const BUSY: Duration = Duration::from_secs(5);
 /// Each brings the schema to its own number (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/1.sql"),
     include_str!("migrations/2.sql"),
     include_str!("migrations/3.sql"),
+    include_str!("migrations/4.sql"),
 ];
 
 /// The store in one SQLite database.

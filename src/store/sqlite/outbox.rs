@@ -7,22 +7,24 @@ use async_trait::async_trait;
 use sqlx::{Row, SqliteConnection};
 use tokio::time::Instant;
 
-use super::claim::claim;
+use super::claim::{bot, claim, keep_bot};
 use super::enqueue::{enqueue, requeue};
 use super::{Sqlite, StoreError};
 use crate::clock::Timestamp;
 use crate::model::{
-    ClientName, Delivery, DeliveryId, DeliveryState, Placement, PlatformKind, Reason, Scope,
+    ClientName, Delivery, DeliveryId, DeliveryState, Pause, PlatformKind, Reason, Scope,
 };
+use crate::store::bot::Bot;
 use crate::store::rows::{delivery, readable, to_json};
 use crate::store::{
-    Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded,
+    Backlog, Claim, Claimant, Enqueued, Filter, NewDelivery, Outbox, Recorded, Settled,
 };
 
 /// Whoever asks more often gets the last answer: asking takes no token, and each try costs a disk flush.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// `deliveries` with the time its lane, or the whole bot, waits for.
-const SELECT: &str = "SELECT d.*, max(l.not_before, coalesce(c.not_before, 0)) AS not_before
+/// `deliveries` with the time its lane, or the whole bot, waits for, and why the bot does.
+const SELECT: &str =
+    "SELECT d.*, max(l.not_before, coalesce(c.not_before, 0)) AS not_before, c.pause
      FROM deliveries d JOIN lanes l USING (lane) LEFT JOIN credentials c USING (platform) ";
 /// The room that has to be there.
 const PROBE_BYTES: i64 = 64 * 1024;
@@ -46,19 +48,9 @@ impl Outbox for Sqlite {
             .await
     }
 
-    async fn record(
-        &self,
-        epoch: i64,
-        delivery: &Delivery,
-        hold: Option<Hold>,
-        thread: Option<Placement>,
-    ) -> Result<Recorded, StoreError> {
-        let delivery = delivery.clone();
-        self.writer
-            .write(move |db| {
-                Box::pin(async move { record(db, epoch, &delivery, hold, thread).await })
-            })
-            .await
+    async fn record(&self, epoch: i64, settled: &Settled) -> Result<Recorded, StoreError> {
+        let settled = settled.clone();
+        self.writer.write(move |db| Box::pin(async move { record(db, epoch, settled).await })).await
     }
 
     async fn next_due(
@@ -66,20 +58,20 @@ impl Outbox for Sqlite {
         who: &Claimant,
         platforms: &[PlatformKind],
     ) -> Result<Option<Timestamp>, StoreError> {
-        let (who, platforms) = (who.clone(), to_json(&platforms)?);
+        let (who, bots) = (who.clone(), to_json(&who.fingerprints(platforms))?);
         self.read(move |db| {
             Box::pin(async move {
                 let due: Option<i64> = sqlx::query_scalar(
                     "SELECT min(max(l.not_before, l.lease_until, coalesce(c.not_before, 0)))
-                     FROM lanes l LEFT JOIN credentials c USING (platform)
-                     WHERE l.pending > 0 AND l.platform IN (SELECT value FROM json_each(?3))
+                     FROM json_each(?3) bot JOIN lanes l ON l.platform = bot.key LEFT JOIN credentials c USING (platform)
+                     WHERE l.pending > 0 AND c.refused IS NOT bot.value
                      AND (NOT ?1 OR EXISTS (
                          SELECT 1 FROM deliveries d WHERE d.lane = l.lane
                          AND d.state IN ('queued', 'sending') AND d.submitter = ?2))",
                 )
                 .bind(who.own_only)
                 .bind(&who.process)
-                .bind(platforms)
+                .bind(bots)
                 .fetch_one(db)
                 .await?;
                 Ok(due.map(Timestamp))
@@ -116,6 +108,30 @@ impl Outbox for Sqlite {
             backlog.insert(platform, waiting);
         }
         Ok(backlog)
+    }
+
+    async fn pauses(&self) -> Result<BTreeMap<PlatformKind, Pause>, StoreError> {
+        self.read(|db| {
+            Box::pin(async move {
+                let mut pauses = BTreeMap::new();
+                for platform in PlatformKind::ALL {
+                    pauses.extend(bot(db, platform).await?.pause.map(|pause| (platform, pause)));
+                }
+                Ok(pauses)
+            })
+        })
+        .await
+    }
+
+    async fn resume(&self, platform: PlatformKind) -> Result<(), StoreError> {
+        self.writer
+            .write(move |db| {
+                Box::pin(async move {
+                    let tat = bot(db, platform).await?.tat;
+                    keep_bot(db, platform, &Bot { tat, ..Bot::default() }).await
+                })
+            })
+            .await
     }
 
     async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
@@ -265,10 +281,9 @@ pub(super) async fn by_id(
 async fn record(
     db: &mut SqliteConnection,
     epoch: i64,
-    delivery: &Delivery,
-    hold: Option<Hold>,
-    thread: Option<Placement>,
+    settled: Settled,
 ) -> Result<Recorded, StoreError> {
+    let Settled { delivery, hold, thread, verdict, doubt: _ } = settled;
     let lane = delivery.channel.to_string();
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
     let released = sqlx::query(
@@ -283,15 +298,11 @@ async fn record(
     if released.rows_affected() == 0 {
         return Ok(Recorded::Fenced);
     }
-    if let Some(hold) = hold.filter(|hold| hold.scope == Scope::Credential) {
-        sqlx::query(
-            "INSERT INTO credentials (platform, not_before) VALUES (?1, ?2)
-             ON CONFLICT (platform) DO UPDATE SET not_before = max(not_before, ?2)",
-        )
-        .bind(delivery.channel.platform().as_str())
-        .bind(hold.until.0)
-        .execute(&mut *db)
-        .await?;
+    if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
+        let platform = delivery.channel.platform();
+        let mut bot = bot(db, platform).await?;
+        bot.record(hold, verdict);
+        keep_bot(db, platform, &bot).await?;
     }
     if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
         sqlx::query("INSERT OR IGNORE INTO threads (client, lane, thread_key, placement) VALUES (?1, ?2, ?3, ?4)")
@@ -302,7 +313,7 @@ async fn record(
             .execute(&mut *db)
             .await?;
     }
-    save(db, delivery).await?;
+    save(db, &delivery).await?;
     Ok(Recorded::Done)
 }
 

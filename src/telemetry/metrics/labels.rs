@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
-use crate::model::{PlatformKind, Reason, Scope};
+use crate::model::{Doubt, PlatformKind, Reason, Scope};
 
 /// What a family of metrics can be told apart by.
 pub(super) trait Kind:
@@ -27,11 +27,16 @@ macro_rules! words {
         impl $name {
             /// Every one of them.
             pub(super) const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The word.
+            pub(super) const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
         }
 
         impl EncodeLabelValue for $name {
             fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
-                encoder.write_str(match self { $(Self::$variant => $word,)+ })
+                encoder.write_str(self.as_str())
             }
         }
     )+};
@@ -67,6 +72,26 @@ words! {
         Refused = "refused",
         /// It could not be stored: the platform has to tell it again.
         Lost = "lost",
+    }
+    /// What the store is asked.
+    StoreAccess {
+        /// To keep a submission.
+        Enqueue = "enqueue",
+        /// Whose turn it is.
+        Claim = "claim",
+        /// To keep what came of an attempt.
+        Record = "record",
+        /// To keep an event.
+        Take = "take",
+    }
+    /// A bot's circuit breaker.
+    Breaker {
+        /// It sends.
+        Closed = "closed",
+        /// Its platform fails: one request at a time is tried.
+        Open = "open",
+        /// Its secret was refused: nothing is tried until that changes.
+        Refused = "refused",
     }
     /// How a turn ended.
     TurnOutcome {
@@ -111,6 +136,12 @@ impl EncodeLabelValue for Reason {
     }
 }
 
+impl EncodeLabelValue for Doubt {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
+        encoder.write_str(self.as_str())
+    }
+}
+
 impl EncodeLabelValue for Scope {
     fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
         encoder.write_str(match self {
@@ -135,6 +166,8 @@ sets! {
     Voice { platform: PlatformKind, source: Source }
     Denial { platform: PlatformKind, at: Gate }
     Ended { platform: PlatformKind, reason: Reason }
+    Ambiguous { platform: PlatformKind, outcome: Doubt }
+    Access { access: StoreAccess }
     Redacted { platform: PlatformKind, kind: Redaction }
     Queue { platform: PlatformKind, state: &'static str }
     Request { platform: PlatformKind, outcome: &'static str }

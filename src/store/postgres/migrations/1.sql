@@ -19,7 +19,10 @@ CREATE INDEX lanes_due ON lanes (platform, not_before) WHERE pending > 0;
 CREATE TABLE credentials (
     platform   TEXT PRIMARY KEY,
     not_before BIGINT NOT NULL DEFAULT 0,
-    tat        BIGINT NOT NULL DEFAULT 0
+    tat        BIGINT NOT NULL DEFAULT 0,
+    failures   BIGINT NOT NULL DEFAULT 0,      -- in a row
+    refused    TEXT,                           -- the fingerprint of a refused secret
+    pause      TEXT                            -- JSON: why the bot waits
 );
 
 CREATE TABLE deliveries (
