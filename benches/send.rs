@@ -108,7 +108,10 @@ fn print(callers: &[(&str, Caller)], single: &Figures, at_once: &Figures, many: 
     println!("\none call after the other, median, and its ratio to the bare forwarder");
     for (name, _) in callers {
         let figure = median(single[*name].clone());
-        println!("  {name:<20} {figure:>10.1?} {:>6.2}", ratio(single, name, |n| single["bare"][n]));
+        println!(
+            "  {name:<20} {figure:>10.1?} {:>6.2}",
+            ratio(single, name, |n| single["bare"][n])
+        );
     }
     println!("  {:<20} {:>10.1?}", "3 commits alone", median(single["commits"].clone()));
     if let (Some(memory), Some(_)) = (single.get("HTTP, in memory"), single.get("HTTP, SQLite")) {

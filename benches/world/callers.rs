@@ -123,7 +123,8 @@ impl Pipes {
             let mut lines = BufReader::new(stdout).lines();
             while let Ok(Some(line)) = lines.next_line().await {
                 let answer: Value = serde_json::from_str(&line).unwrap();
-                let asked = answer["id"].as_u64().and_then(|id| answers.lock().unwrap().remove(&id));
+                let asked =
+                    answer["id"].as_u64().and_then(|id| answers.lock().unwrap().remove(&id));
                 if let Some(asked) = asked {
                     let _ = asked.send(answer);
                 }
@@ -140,7 +141,8 @@ impl Pipes {
 
     /// Asks, and waits for the answer.
     pub async fn request(&self, id: u64, method: &str, params: Value) -> Value {
-        self.ask(id, json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await
+        self.ask(id, json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
+            .await
     }
 
     async fn send(&self, n: usize) {

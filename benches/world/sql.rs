@@ -124,7 +124,8 @@ impl Bulk {
 
         self.begin().await;
         self.run("UPDATE lanes SET pending = pending - 1, owner = NULL, lease_until = 0").await;
-        let settled = "UPDATE deliveries SET state = 'delivered', cursor = 1, messages = ?2, permalink = ?3,
+        let settled =
+            "UPDATE deliveries SET state = 'delivered', cursor = 1, messages = ?2, permalink = ?3,
                            finished_at = 1 WHERE seq >= ?1";
         sqlx::query(settled)
             .bind(first)

@@ -48,7 +48,7 @@ impl Sqlite {
     pub async fn in_memory() -> Result<Self, StoreError> {
         let mut db = SqliteConnectOptions::new().in_memory(true).connect().await?;
         migrate(&mut db).await?;
-        Ok(Self { writer: Writer::start(db), readers: None })
+        Ok(Self { writer: Writer::start(db)?, readers: None })
     }
 
     /// The store in `directory`, which is made if it does not exist.
@@ -76,7 +76,7 @@ impl Sqlite {
             StoreError::Database(error) => unusable(error),
             other => other,
         })?;
-        Ok(Self { writer: Writer::start(db), readers: Some(readers) })
+        Ok(Self { writer: Writer::start(db)?, readers: Some(readers) })
     }
 
     /// Runs `work` on a snapshot of what is committed.
@@ -89,7 +89,7 @@ impl Sqlite {
     {
         match &self.readers {
             Some(pool) => work(&mut *pool.acquire().await?).await,
-            None => self.writer.write(work).await,
+            None => self.writer.read(work).await,
         }
     }
 }
@@ -106,6 +106,8 @@ async fn connect(
             migrate(&mut db).await?;
             let readers = SqlitePoolOptions::new()
                 .max_connections(2)
+                // A file does not hang up.
+                .test_before_acquire(false)
                 .connect_with(options.clone().read_only(true).create_if_missing(false))
                 .await?;
             Ok((db, readers))
