@@ -11,6 +11,7 @@
     reason = "a measurement that cannot go on should stop"
 )]
 
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
 mod world;
 
 use std::collections::BTreeMap;

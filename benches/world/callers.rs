@@ -12,9 +12,10 @@ use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStdin};
 use tokio::sync::{Mutex as Turns, oneshot};
 
+use super::process::command;
 use super::{AT_ONCE, Workspace, channel, median, serve};
 
 /// Sends one message a call, and returns once the platform has confirmed it.
@@ -110,8 +111,8 @@ pub struct Pipes {
 impl Pipes {
     /// Starts the process and says hello.
     pub async fn start(env: &BTreeMap<String, String>, data_dir: Option<&Path>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_herald"));
-        command.arg("stdio").env_clear().envs(env).env("HERALD_LOG", "warn").kill_on_drop(true);
+        let mut command = command(env);
+        command.arg("stdio");
         if let Some(directory) = data_dir {
             command.arg("--data-dir").arg(directory);
         }

@@ -4,6 +4,7 @@
 //! it is compared with, round by round, and the ratio is the median of the rounds' ratios.
 
 pub mod callers;
+pub mod process;
 pub mod sql;
 
 #[path = "../../tests/postgres_server.rs"]

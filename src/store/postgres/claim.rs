@@ -156,22 +156,19 @@ impl Turns {
         if self.lanes.is_empty() {
             return Ok(());
         }
+        // From here on a crash is seen: whoever finds a delivery `sending` knows that it was interrupted.
         query(
-            "UPDATE lanes l SET epoch = l.epoch + 1, owner = $4, lease_until = $5, tat = t.tat, not_before = t.not_before
-             FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS t (lane, tat, not_before) WHERE l.lane = t.lane",
+            "WITH taken AS (
+                 UPDATE lanes l SET epoch = l.epoch + 1, owner = $4, lease_until = $5, tat = t.tat, not_before = t.not_before
+                 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS t (lane, tat, not_before) WHERE l.lane = t.lane)
+             UPDATE deliveries d SET state = 'sending', attempts = d.attempts + 1, doubtful_since = h.doubtful_since
+             FROM unnest($6::text[], $7::bigint[]) AS h (id, doubtful_since) WHERE d.id = h.id",
         )
         .bind(self.lanes)
         .bind(self.tats)
         .bind(self.not_before)
         .bind(&who.process)
         .bind(now.after(who.lease).0)
-        .execute(&mut *db)
-        .await?;
-        // From here on a crash is seen: whoever finds it `sending` knows that it was interrupted.
-        query(
-            "UPDATE deliveries d SET state = 'sending', attempts = d.attempts + 1, doubtful_since = h.doubtful_since
-             FROM unnest($1::text[], $2::bigint[]) AS h (id, doubtful_since) WHERE d.id = h.id",
-        )
         .bind(self.ids)
         .bind(self.doubtful_since)
         .execute(db)

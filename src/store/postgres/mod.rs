@@ -52,6 +52,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ACCESS: Duration = Duration::from_secs(8);
 
 type Db<'c> = &'c mut sqlx::PgConnection;
+type Statement = Query<'static, sqlx::Postgres, PgArguments>;
 
 /// The store in one schema of a PostgreSQL database.
 pub struct Postgres {
@@ -157,7 +158,7 @@ impl Postgres {
 }
 
 /// A statement that no name is kept for: a pooler may run the next one elsewhere.
-fn query(sql: impl SqlSafeStr) -> Query<'static, sqlx::Postgres, PgArguments> {
+fn query(sql: impl SqlSafeStr) -> Statement {
     sqlx::query(sql).persistent(false)
 }
 

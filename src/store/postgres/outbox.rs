@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::claim::{claim, keep_bot, lock_bot};
 use super::enqueue::{enqueue, requeue, sameness};
-use super::{Db, Postgres, StoreError, query, storable};
+use super::{Db, Postgres, Statement, StoreError, query, storable};
 use crate::clock::Timestamp;
 use crate::model::{ClientName, Delivery, DeliveryId, Pause, PlatformKind, Reason, Scope};
 use crate::store::bot::Bot;
@@ -238,14 +238,8 @@ impl Outbox for Postgres {
             let mut db = self.begin().await?;
             lock_lane(&mut db, id).await?;
             let Some(mut delivery) = by_id(&mut db, id).await? else { return Ok(None) };
-            let pending = i64::from(!delivery.state.is_final());
             delivery.call_off(reason, hint.to_owned(), now);
-            query("UPDATE lanes SET pending = pending + $2 WHERE lane = $1")
-                .bind(delivery.channel.to_string())
-                .bind(i64::from(!delivery.state.is_final()) - pending)
-                .execute(&mut *db)
-                .await?;
-            save(&mut db, &delivery).await?;
+            save(COUNT, &delivery, 0)?.execute(&mut *db).await?;
             db.commit().await?;
             Ok(Some(delivery))
         })
@@ -306,26 +300,26 @@ pub(super) async fn lock_lane(db: Db<'_>, id: DeliveryId) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Lets go of a lane, if it is still held by the same claim, and counts what is pending in it. As long as the epoch is this
+/// claim's, nobody else changes whether its delivery is pending: what the statement sees of it is true although it may
+/// have waited for the lane.
+const RELEASE: &str = "
+    UPDATE lanes l SET lease_until = 0, owner = NULL, not_before = greatest(l.not_before, $15),
+        pending = l.pending + $16 - (
+            SELECT count(*) FROM deliveries WHERE id = $1 AND state IN ('queued', 'sending'))
+    WHERE lane = $17 AND epoch = $18 RETURNING lane";
+/// Counts what is pending in a lane, which is locked.
+const COUNT: &str = "
+    UPDATE lanes l SET pending = l.pending + $16 - (
+        SELECT count(*) FROM deliveries WHERE id = $1 AND state IN ('queued', 'sending'))
+    WHERE lane = $17 RETURNING lane";
+
 async fn record(db: Db<'_>, epoch: i64, settled: &Settled) -> Result<Recorded, StoreError> {
     let Settled { delivery, hold, thread, verdict, doubt: _ } = settled;
     let lane = delivery.channel.to_string();
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
-    // As long as the epoch is this claim's, nobody else changes whether its delivery is pending: what the statement sees
-    // of it is true although it may have waited for the lane.
-    let released = query(
-        "UPDATE lanes l SET lease_until = 0, owner = NULL, not_before = greatest(l.not_before, $3),
-             pending = l.pending + $5 - (
-                 SELECT count(*) FROM deliveries WHERE id = $4 AND state IN ('queued', 'sending'))
-         WHERE lane = $1 AND epoch = $2",
-    )
-    .bind(&lane)
-    .bind(epoch)
-    .bind(held)
-    .bind(delivery.id.to_string())
-    .bind(i64::from(!delivery.state.is_final()))
-    .execute(&mut *db)
-    .await?;
-    if released.rows_affected() == 0 {
+    let saved = save(RELEASE, delivery, held)?.bind(epoch).execute(&mut *db).await?;
+    if saved.rows_affected() == 0 {
         return Ok(Recorded::Fenced);
     }
     if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
@@ -346,34 +340,35 @@ async fn record(db: Db<'_>, epoch: i64, settled: &Settled) -> Result<Recorded, S
         .execute(&mut *db)
         .await?;
     }
-    save(db, delivery).await?;
     Ok(Recorded::Done)
 }
 
-/// Writes what can change of a delivery. Its lane is locked, and its count kept by the caller.
-async fn save(db: Db<'_>, delivery: &Delivery) -> Result<(), StoreError> {
-    query(
-        "UPDATE deliveries SET placement = $2, cursor = $3, state = $4, attempts = $5, doubtful_since = $6,
+/// Writes what can change of a delivery, after what `first` does to its lane, which waits until `held`.
+fn save(first: &str, delivery: &Delivery, held: i64) -> Result<Statement, StoreError> {
+    let sql = format!(
+        "WITH lane AS ({first})
+         UPDATE deliveries SET placement = $2, cursor = $3, state = $4, attempts = $5, doubtful_since = $6,
              resent = $7, messages = $8, permalink = $9, reason = $10, hint = $11, warnings = $12,
              deadline = least(deadline, $13), finished_at = $14
-         WHERE id = $1",
-    )
-    .bind(delivery.id.to_string())
-    .bind(to_json(&delivery.placement)?)
-    .bind(i64::try_from(delivery.cursor).unwrap_or(i64::MAX))
-    .bind(delivery.state.as_str())
-    .bind(i64::from(delivery.attempts))
-    .bind(delivery.doubtful_since.map(|at| at.0))
-    .bind(delivery.resent)
-    .bind(to_json(&delivery.messages)?)
-    .bind(delivery.permalink.as_deref().map(storable))
-    .bind(delivery.reason.map(Reason::as_str))
-    // A platform's words, which may hold anything.
-    .bind(delivery.hint.as_deref().map(storable))
-    .bind(to_json(&delivery.warnings)?)
-    .bind(delivery.deadline.0)
-    .bind(delivery.finished_at.map(|at| at.0))
-    .execute(db)
-    .await?;
-    Ok(())
+         FROM lane WHERE id = $1"
+    );
+    Ok(query(AssertSqlSafe(sql))
+        .bind(delivery.id.to_string())
+        .bind(to_json(&delivery.placement)?)
+        .bind(i64::try_from(delivery.cursor).unwrap_or(i64::MAX))
+        .bind(delivery.state.as_str())
+        .bind(i64::from(delivery.attempts))
+        .bind(delivery.doubtful_since.map(|at| at.0))
+        .bind(delivery.resent)
+        .bind(to_json(&delivery.messages)?)
+        .bind(delivery.permalink.as_deref().map(storable))
+        .bind(delivery.reason.map(Reason::as_str))
+        // A platform's words, which may hold anything.
+        .bind(delivery.hint.as_deref().map(storable))
+        .bind(to_json(&delivery.warnings)?)
+        .bind(delivery.deadline.0)
+        .bind(delivery.finished_at.map(|at| at.0))
+        .bind(held)
+        .bind(i64::from(!delivery.state.is_final()))
+        .bind(delivery.channel.to_string()))
 }
