@@ -156,6 +156,7 @@ impl App {
                 own_only: mode.own_only,
                 on_unknown: config.delivery.on_unknown,
                 backoff: config.delivery.backoff(),
+                probe: config.delivery.probe(),
             },
         );
         let settings = notifier::Settings {

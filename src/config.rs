@@ -64,11 +64,18 @@ pub struct Delivery {
     pub deadline_seconds: u64,
     /// The first pause after a failure, in milliseconds, doubled each time up to five minutes. Default: 1000.
     pub backoff_ms: u64,
+    /// How often a bot whose platform failed five times in a row tries one request, in milliseconds. Default: 30000.
+    pub probe_ms: u64,
 }
 
 impl Default for Delivery {
     fn default() -> Self {
-        Self { on_unknown: OnUnknown::Resend, deadline_seconds: 3600, backoff_ms: 1000 }
+        Self {
+            on_unknown: OnUnknown::Resend,
+            deadline_seconds: 3600,
+            backoff_ms: 1000,
+            probe_ms: 30_000,
+        }
     }
 }
 
@@ -83,6 +90,12 @@ impl Delivery {
     #[must_use]
     pub const fn backoff(&self) -> Duration {
         Duration::from_millis(self.backoff_ms)
+    }
+
+    /// How often a bot whose platform fails tries one request.
+    #[must_use]
+    pub const fn probe(&self) -> Duration {
+        Duration::from_millis(self.probe_ms)
     }
 }
 

@@ -363,8 +363,10 @@ impl Notifier {
             if delivery.state.is_final() {
                 return delivery;
             }
+            // What is being sent right now may be what its bot waits for.
+            let waits = delivery.state == DeliveryState::Queued;
             let refused = delivery.paused.as_ref().is_some_and(|pause| pause.refused);
-            if refused || delivery.not_before > must_end {
+            if waits && (refused || delivery.not_before > must_end) {
                 break;
             }
             tokio::select! {

@@ -24,7 +24,7 @@ const FAST_FILE: &str = "
 slack: {pace: {interval_ms: 0, burst: 1}}
 discord: {pace: {interval_ms: 0, burst: 1}}
 telegram: {pace: {interval_ms: 0, burst: 1}}
-delivery: {backoff_ms: 20}
+delivery: {backoff_ms: 20, probe_ms: 200}
 ";
 
 impl Process {

@@ -1,155 +1,22 @@
 //! `/metrics` after everything that is counted has happened: each fact once, and nobody's name or words.
 
+mod scraped;
+
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use herald::app::{App, Mode, Serves};
-use herald::clock::SystemClock;
-use herald::config::Config;
+use herald::app::Serves;
+use herald::model::PlatformKind;
+use herald::store::Outbox as _;
+use herald::store::sqlite::Sqlite;
 use herald::telemetry::metrics::MEDIA_TYPE;
 use serde_json::json;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
+use self::scraped::Herald;
 use crate::talking::{PLACES, Talk};
-use crate::world::{Client, DISCORD, EVERY, SLACK, TELEGRAM, Workspace, free_port, until};
-
-const TOKEN: &str = "only-for-this-test-0123456789";
-
-/// What is sent and said in these tests, and who says it where: none of it is a label's value.
-const PRIVATE: [&str; 10] = [
-    "C0ALERTS",
-    "C0GENERAL",
-    "100000000000000001",
-    "1001000000001",
-    "U0ALICE",
-    "alice",
-    "morning",
-    "delete_pod",
-    "make_coffee",
-    TOKEN,
-];
-
-/// A Herald inside the test's process that is scraped.
-struct Herald {
-    client: Client,
-    scraped: String,
-    http: reqwest::Client,
-    stop: CancellationToken,
-    task: JoinHandle<anyhow::Result<()>>,
-}
-
-impl Herald {
-    async fn start(config: Config, serves: Serves, data: &Path) -> Self {
-        Self::patient(config, serves, data, Duration::from_secs(10)).await
-    }
-
-    /// One whose callers wait for so long.
-    async fn patient(mut config: Config, serves: Serves, data: &Path, wait: Duration) -> Self {
-        let port = free_port();
-        config.metrics_listen = Some(([127, 0, 0, 1], port).into());
-        config.mcp.token = Some(TOKEN.into());
-        let mode = Mode {
-            data_dir: Some(data.to_owned()),
-            own_only: false,
-            deduplicate: true,
-            wait,
-            serves,
-        };
-        let stop = CancellationToken::new();
-        let app = App::build(config, mode, Arc::new(SystemClock), stop.clone()).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = Client::new(listener.local_addr().unwrap()).with_token(TOKEN);
-        let task = tokio::spawn(app.serve(listener, Router::new()));
-        let scraped = format!("http://127.0.0.1:{port}/metrics");
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let herald = Self { client, scraped, http, stop, task };
-        until("it can be scraped", async || herald.http.get(&herald.scraped).send().await.is_ok())
-            .await;
-        herald
-    }
-
-    async fn get(&self, url: &str) -> reqwest::Response {
-        self.http.get(url).send().await.unwrap()
-    }
-
-    async fn scrape(&self) -> Scrape {
-        Scrape(self.get(&self.scraped).await.text().await.unwrap())
-    }
-
-    /// Waits until this series has this value, and returns what is there by then.
-    async fn until(&self, series: &str, value: f64) -> Scrape {
-        until(&format!("{series} is {value}"), async || {
-            self.scrape().await.series().get(series) == Some(&value)
-        })
-        .await;
-        self.scrape().await
-    }
-
-    /// Waits until nothing waits, and returns what is there by then.
-    async fn idle(&self) -> Scrape {
-        until("nothing waits", async || self.scrape().await.sum("herald_queue") == 0.0).await;
-        self.scrape().await
-    }
-
-    async fn stop(self) {
-        self.stop.cancel();
-        self.task.await.unwrap().unwrap();
-    }
-}
-
-/// What `/metrics` said.
-struct Scrape(String);
-
-impl Scrape {
-    fn series(&self) -> BTreeMap<&str, f64> {
-        let lines = self.0.lines().filter(|line| !line.starts_with('#'));
-        lines
-            .map(|line| {
-                let (series, value) = line.rsplit_once(' ').unwrap();
-                (series, value.parse().unwrap())
-            })
-            .collect()
-    }
-
-    /// What was counted: every counter that is not zero, and how often something was timed.
-    fn counted(&self) -> BTreeMap<String, f64> {
-        let name = |series: &str| series.split('{').next().unwrap().to_owned();
-        let counted = self.series().into_iter().filter(|(series, value)| {
-            let name = name(series);
-            *value != 0.0 && (name.ends_with("_total") || name.ends_with("_count"))
-        });
-        counted
-            .map(|(series, value)| (series.trim_start_matches("herald_").to_owned(), value))
-            .collect()
-    }
-
-    /// The sum of the series that begin like this.
-    fn sum(&self, begin: &str) -> f64 {
-        let all = self.series().into_iter();
-        all.filter(|(series, _)| series.starts_with(begin)).map(|(_, value)| value).sum()
-    }
-
-    /// Asserts what holds of each scrape, and keeps it where `HERALD_METRICS_OUT` says: tests/monitoring compares the
-    /// dashboard and the alerts with it.
-    fn keep(&self, name: &str) {
-        let Self(text) = self;
-        assert!(text.ends_with("# EOF\n"), "{text}");
-        for private in PRIVATE {
-            assert!(!text.contains(private), "{private} is in\n{text}");
-        }
-        assert!(self.series().len() < 1_000, "{} series", self.series().len());
-        if let Some(directory) = std::env::var_os("HERALD_METRICS_OUT") {
-            std::fs::write(Path::new(&directory).join(format!("{name}.txt")), text).unwrap();
-        }
-    }
-}
+use crate::world::{DISCORD, EVERY, SLACK, TELEGRAM, Workspace};
 
 fn counts(all: &[(&str, u32)]) -> BTreeMap<String, f64> {
     all.iter().map(|(series, count)| ((*series).to_owned(), f64::from(*count))).collect()
@@ -181,10 +48,13 @@ async fn what_leaves_is_counted_once() {
     let stranger = client.clone().with_token("wrong");
     stranger.try_call("list_channels", json!({})).await.unwrap_err();
 
-    workspace.fault(json!({ "platform": "slack", "channel": "C0ALERTS", "kind": "revoked_token" }));
-    client.send(SLACK, "refused").await;
+    workspace.fault(json!({ "platform": "slack", "channel": "C0ALERTS", "kind": "archived" }));
+    client.send(SLACK, "too late").await;
     workspace.fault(json!({ "platform": "telegram", "method": "sendMessage", "kind": "html_ok" }));
     client.send(TELEGRAM, "perhaps").await;
+    workspace
+        .fault(json!({ "platform": "discord", "method": "create_message", "kind": "drop_after" }));
+    client.send(DISCORD, "said twice, seen once").await;
     workspace.fault(json!({ "platform": "discord", "method": "create_message", "kind": "rate_limit", "retry_after": 0.2, "scope": "global" }));
     client.send(DISCORD, "all of it later").await;
     workspace.fault(json!({ "platform": "telegram", "method": "sendMessage", "kind": "rate_limit", "retry_after": 1 }));
@@ -194,30 +64,32 @@ async fn what_leaves_is_counted_once() {
     assert_eq!(
         scrape.counted(),
         counts(&[
-            ("deliveries_accepted_total{platform=\"discord\",source=\"tool\"}", 2),
+            ("ambiguous_total{platform=\"discord\",outcome=\"recognised\"}", 1),
+            ("ambiguous_total{platform=\"telegram\",outcome=\"held\"}", 1),
+            ("deliveries_accepted_total{platform=\"discord\",source=\"tool\"}", 3),
             ("deliveries_accepted_total{platform=\"slack\",source=\"tool\"}", 4),
             ("deliveries_accepted_total{platform=\"telegram\",source=\"tool\"}", 3),
             ("deliveries_deduplicated_total{platform=\"slack\"}", 1),
-            ("deliveries_delivered_total{platform=\"discord\"}", 2),
+            ("deliveries_delivered_total{platform=\"discord\"}", 3),
             ("deliveries_delivered_total{platform=\"slack\"}", 3),
             ("deliveries_delivered_total{platform=\"telegram\"}", 2),
             ("deliveries_denied_total{platform=\"slack\",at=\"submit\"}", 1),
-            ("deliveries_failed_total{platform=\"slack\",reason=\"auth\"}", 1),
+            ("deliveries_failed_total{platform=\"slack\",reason=\"channel_archived\"}", 1),
             ("deliveries_unknown_total{platform=\"telegram\",reason=\"invalid_answer\"}", 1),
-            ("delivery_seconds_count{platform=\"discord\"}", 2),
+            ("delivery_seconds_count{platform=\"discord\"}", 3),
             ("delivery_seconds_count{platform=\"slack\"}", 3),
             ("delivery_seconds_count{platform=\"telegram\"}", 2),
             ("http_unauthorized_total", 1),
             ("mcp_call_seconds_count{tool=\"get_delivery\"}", 1),
             ("mcp_call_seconds_count{tool=\"list_channels\"}", 1),
-            ("mcp_call_seconds_count{tool=\"send_message_to_discord\"}", 2),
+            ("mcp_call_seconds_count{tool=\"send_message_to_discord\"}", 3),
             ("mcp_call_seconds_count{tool=\"send_message_to_slack\"}", 6),
             ("mcp_call_seconds_count{tool=\"send_message_to_telegram\"}", 3),
             ("mcp_call_seconds_count{tool=\"unknown\"}", 1),
             ("mcp_call_seconds_count{tool=\"update_message\"}", 1),
             ("mcp_calls_total{tool=\"get_delivery\",outcome=\"ok\"}", 1),
             ("mcp_calls_total{tool=\"list_channels\",outcome=\"ok\"}", 1),
-            ("mcp_calls_total{tool=\"send_message_to_discord\",outcome=\"ok\"}", 2),
+            ("mcp_calls_total{tool=\"send_message_to_discord\",outcome=\"ok\"}", 3),
             ("mcp_calls_total{tool=\"send_message_to_slack\",outcome=\"error\"}", 3),
             ("mcp_calls_total{tool=\"send_message_to_slack\",outcome=\"ok\"}", 3),
             ("mcp_calls_total{tool=\"send_message_to_telegram\",outcome=\"ok\"}", 3),
@@ -226,13 +98,17 @@ async fn what_leaves_is_counted_once() {
             ("rate_limited_total{platform=\"discord\",scope=\"credential\"}", 1),
             ("rate_limited_total{platform=\"telegram\",scope=\"channel\"}", 1),
             ("redactions_total{platform=\"slack\",kind=\"mention\"}", 1),
-            ("send_seconds_count{platform=\"discord\",outcome=\"ok\"}", 2),
+            ("send_seconds_count{platform=\"discord\",outcome=\"connection_lost\"}", 1),
+            ("send_seconds_count{platform=\"discord\",outcome=\"ok\"}", 3),
             ("send_seconds_count{platform=\"discord\",outcome=\"rate_limited\"}", 1),
-            ("send_seconds_count{platform=\"slack\",outcome=\"auth\"}", 1),
+            ("send_seconds_count{platform=\"slack\",outcome=\"channel_archived\"}", 1),
             ("send_seconds_count{platform=\"slack\",outcome=\"ok\"}", 3),
             ("send_seconds_count{platform=\"telegram\",outcome=\"invalid_answer\"}", 1),
             ("send_seconds_count{platform=\"telegram\",outcome=\"ok\"}", 2),
             ("send_seconds_count{platform=\"telegram\",outcome=\"rate_limited\"}", 1),
+            // Once for each message, and for the call that repeated one; once for each request.
+            ("store_seconds_count{access=\"enqueue\"}", 11),
+            ("store_seconds_count{access=\"record\"}", 13),
         ])
     );
     assert_eq!(scrape.sum("herald_store_up"), 1.0);
@@ -268,8 +144,82 @@ async fn what_waits_is_shown_and_what_is_not_allowed_any_more_is_counted() {
         counts(&[
             ("deliveries_denied_total{platform=\"slack\",at=\"send\"}", 1),
             ("deliveries_failed_total{platform=\"slack\",reason=\"denied\"}", 1),
+            ("store_seconds_count{access=\"record\"}", 1),
         ])
     );
+    herald.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_that_waits_as_a_whole_is_seen_until_it_sends_again() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let mut config = workspace.config(&[]);
+    config.delivery.probe_ms = 600_000;
+    let herald = Herald::patient(config, Serves::Mcp, data.path(), Duration::from_secs(1)).await;
+    workspace.fault(json!({ "platform": "slack", "channel": "C0ALERTS", "kind": "revoked_token" }));
+    workspace.fault(
+        json!({ "platform": "discord", "method": "create_message", "kind": "server_error", "times": 5 }),
+    );
+    let closed =
+        |platform| format!("herald_breaker_state{{platform=\"{platform}\",state=\"closed\"}}");
+    herald.until(&closed("slack"), 1.0).await;
+    for channel in EVERY {
+        herald.client.send(channel, "good morning").await;
+    }
+    herald.until("herald_breaker_state{platform=\"slack\",state=\"refused\"}", 1.0).await;
+    let open = "herald_breaker_state{platform=\"discord\",state=\"open\"}";
+    let scrape = herald.until(open, 1.0).await;
+    assert_eq!(scrape.series()[closed("telegram").as_str()], 1.0);
+    assert_eq!(scrape.sum("herald_breaker_state"), 3.0, "one state at a time");
+    assert_eq!(scrape.sum("herald_deliveries_failed_total"), 0.0, "nothing is lost");
+    scrape.keep("broken");
+
+    let store = Sqlite::open(data.path()).await.unwrap();
+    for platform in [PlatformKind::Slack, PlatformKind::Discord] {
+        store.resume(platform).await.unwrap();
+        herald.until(&closed(platform.as_str()), 1.0).await;
+    }
+    let scrape = herald.idle().await;
+    assert_eq!(scrape.sum("herald_deliveries_delivered_total"), 3.0);
+    assert_eq!(scrape.sum("herald_breaker_state"), 3.0, "one state at a time");
+    herald.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_over_is_counted_by_whoever_lost_it() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let herald = Herald::start(workspace.config(&[]), Serves::Mcp, data.path()).await;
+    workspace.fault(
+        json!({ "platform": "telegram", "method": "sendMessage", "kind": "slow", "millis": 3_000 }),
+    );
+    let client = herald.client.clone();
+    let call = tokio::spawn(async move { client.send(TELEGRAM, "good morning").await });
+    herald.until("herald_queue_depth{platform=\"telegram\",state=\"sending\"}", 1.0).await;
+    // As if the process had been paused until its lease was over.
+    let other = SqliteConnectOptions::new().filename(data.path().join("herald.db"));
+    let mut other = other.connect().await.unwrap();
+    sqlx::query("UPDATE lanes SET lease_until = 0").execute(&mut other).await.unwrap();
+    assert_eq!(call.await.unwrap().content["status"], "delivered");
+    let scrape = herald.until("herald_leases_lost_total{kind=\"lane\"}", 1.0).await;
+    assert_eq!(
+        scrape.counted(),
+        counts(&[
+            ("ambiguous_total{platform=\"telegram\",outcome=\"resent\"}", 1),
+            ("deliveries_accepted_total{platform=\"telegram\",source=\"tool\"}", 1),
+            ("deliveries_delivered_total{platform=\"telegram\"}", 1),
+            ("delivery_seconds_count{platform=\"telegram\"}", 1),
+            ("leases_lost_total{kind=\"lane\"}", 1),
+            ("mcp_call_seconds_count{tool=\"send_message_to_telegram\"}", 1),
+            ("mcp_calls_total{tool=\"send_message_to_telegram\",outcome=\"ok\"}", 1),
+            ("send_seconds_count{platform=\"telegram\",outcome=\"ok\"}", 2),
+            ("store_seconds_count{access=\"enqueue\"}", 1),
+            // That it had been interrupted, the repetition, and the first answer, which came too late.
+            ("store_seconds_count{access=\"record\"}", 3),
+        ])
+    );
+    scrape.keep("taken-over");
     herald.stop().await;
 }
 
@@ -336,7 +286,9 @@ async fn what_comes_in_is_counted_once() {
         assert!(accepted.is_some());
         assert_eq!(accepted, counted.remove(&delivered), "{platform}");
     }
-    counted.retain(|series, _| !series.starts_with("send_") && !series.starts_with("delivery_"));
+    counted.retain(|series, _| {
+        !["send_", "delivery_", "store_"].iter().any(|many| series.starts_with(many))
+    });
     assert_eq!(
         counted,
         counts(&[
@@ -422,7 +374,9 @@ async fn metrics_have_a_port_of_their_own_and_begin_at_zero() {
     // Else the first failure would be a series that is new, and no rate would see it.
     let scrape = herald.scrape().await;
     for series in [
-        "herald_deliveries_failed_total{platform=\"slack\",reason=\"auth\"}",
+        "herald_deliveries_failed_total{platform=\"slack\",reason=\"expired\"}",
+        "herald_ambiguous_total{platform=\"slack\",outcome=\"resent\"}",
+        "herald_leases_lost_total{kind=\"lane\"}",
         "herald_turns_total{agent=\"default\",outcome=\"failed\"}",
         "herald_approvals_total{agent=\"default\",decision=\"expired\"}",
         "herald_mcp_calls_total{tool=\"send_message_to_slack\",outcome=\"error\"}",

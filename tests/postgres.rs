@@ -35,7 +35,7 @@ impl Replica {
         let pace = format!("{{pace: {{interval_ms: {interval_ms}, burst: 1}}}}");
         let file = tempfile::NamedTempFile::new().unwrap();
         let settings = format!(
-            "slack: {pace}\ndiscord: {pace}\ntelegram: {pace}\ndelivery: {{backoff_ms: 20}}"
+            "slack: {pace}\ndiscord: {pace}\ntelegram: {pace}\ndelivery: {{backoff_ms: 20, probe_ms: 200}}"
         );
         std::fs::write(&file, settings).unwrap();
         let port = free_port();

@@ -27,7 +27,7 @@ const FAST_FILE: &str = "
 slack: {pace: {interval_ms: 0, burst: 1}}
 discord: {pace: {interval_ms: 0, burst: 1}}
 telegram: {pace: {interval_ms: 0, burst: 1}}
-delivery: {backoff_ms: 20}
+delivery: {backoff_ms: 20, probe_ms: 200}
 bot: {messages_per_minute: 100000}
 ";
 

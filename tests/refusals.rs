@@ -193,7 +193,8 @@ async fn a_platform_that_cannot_be_reached_is_tried_again_until_it_can() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let router = workspace.world.router();
     let late = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    assert_eq!(sent.await.unwrap().content["status"], "delivered");
+    let answer = sent.await.unwrap();
+    assert_eq!(answer.content["status"], "delivered", "{answer:?}");
     assert_eq!(workspace.texts(SLACK), ["patience"]);
     late.abort();
 }

@@ -64,6 +64,7 @@ impl Workspace {
         config.discord.pace = Some(FAST);
         config.telegram.pace = Some(FAST);
         config.delivery.backoff_ms = 10;
+        config.delivery.probe_ms = 100;
         config
     }
 

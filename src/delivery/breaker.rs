@@ -7,20 +7,26 @@ use crate::clock::Timestamp;
 use crate::model::{Failure, Pause, PlatformKind, Reason};
 use crate::store::{TOO_OFTEN, Verdict};
 
-/// How long a bot waits that failed too often, before one request is tried.
-const PROBE_AFTER: Duration = Duration::from_secs(30);
+/// Which bot was asked, and with what.
+pub(super) struct Asked {
+    pub(super) platform: PlatformKind,
+    /// Which secret it showed.
+    pub(super) fingerprint: String,
+    /// It failed lately.
+    pub(super) troubled: bool,
+}
 
 /// The verdict of one answer, or of none; `None` if it is no news.
 ///
 /// Any definite answer shows that the platform works. A refused secret is not shown again: Discord bans an address after
 /// [10,000 invalid requests in 10 minutes](https://discord.com/developers/docs/topics/rate-limits#invalid-request-limit-aka-cloudflare-bans).
 pub(super) fn verdict(
-    platform: PlatformKind,
+    asked: Asked,
     answer: Result<(), &Failure>,
-    troubled: bool,
-    fingerprint: String,
+    probe: Duration,
     now: Timestamp,
 ) -> Option<Verdict> {
+    let Asked { platform, fingerprint, troubled } = asked;
     let works = troubled.then_some(Verdict::Works);
     let Err(failure) = answer else { return works };
     let pause = |hint, refused| Pause { reason: failure.reason, hint, refused };
@@ -33,11 +39,11 @@ pub(super) fn verdict(
         | Reason::ConnectionLost
         | Reason::ServerError
         | Reason::InvalidAnswer => {
-            let (title, seconds) = (platform.title(), PROBE_AFTER.as_secs());
+            let (title, seconds) = (platform.title(), probe.as_secs().max(1));
             let hint = format!(
                 "{title} failed {TOO_OFTEN} times in a row, so all messages to {title} wait, and one is tried every {seconds} s"
             );
-            Some(Verdict::Fails { pause: pause(hint, false), probe_at: now.after(PROBE_AFTER) })
+            Some(Verdict::Fails { pause: pause(hint, false), probe_at: now.after(probe) })
         }
         // Ours, not the platform's.
         Reason::Internal | Reason::Interrupted => None,
@@ -54,7 +60,8 @@ mod tests {
     fn of(answer: Result<(), Reason>, troubled: bool) -> Option<Verdict> {
         let answer = answer.map_err(|reason| Failure::give_up(reason, "the hint"));
         let answer = answer.as_ref().map(|_| ());
-        verdict(PlatformKind::Slack, answer, troubled, "f".to_owned(), NOW)
+        let asked = Asked { platform: PlatformKind::Slack, fingerprint: "f".to_owned(), troubled };
+        verdict(asked, answer, Duration::from_secs(30), NOW)
     }
 
     #[test]

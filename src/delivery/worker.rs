@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::breaker::{self, Asked};
 use super::settle::{Rules, give_up, settle, tell};
-use super::{OnUnknown, Waiters, breaker};
+use super::{OnUnknown, Waiters};
 use crate::clock::Clock;
 use crate::model::{
     Action, Delivery, Disposition, Doubt, Failure, Placement, PlatformKind, Reason, Step,
@@ -45,6 +46,8 @@ pub struct Settings {
     pub on_unknown: OnUnknown,
     /// The first pause after a failure, doubled each time.
     pub backoff: Duration,
+    /// How often a bot whose platform fails tries one request.
+    pub probe: Duration,
 }
 
 /// What one tick did.
@@ -71,6 +74,7 @@ struct Inner {
     claimant: Claimant,
     on_unknown: OnUnknown,
     backoff: Duration,
+    probe: Duration,
     waiters: Waiters,
     wake: Notify,
 }
@@ -104,6 +108,7 @@ impl Worker {
                 claimant,
                 on_unknown: settings.on_unknown,
                 backoff: settings.backoff,
+                probe: settings.probe,
                 waiters: Waiters::default(),
                 wake: Notify::new(),
             }),
@@ -354,8 +359,12 @@ impl Inner {
         }
         tell(&mut delivery, doubt);
         let (now, answer) = (self.clock.now(), outcome.as_ref().map(|_| ()));
-        let fingerprint = platform.credential().fingerprint;
-        let verdict = breaker::verdict(platform.kind(), answer, troubled, fingerprint, now);
+        let asked = Asked {
+            platform: platform.kind(),
+            fingerprint: platform.credential().fingerprint,
+            troubled,
+        };
+        let verdict = breaker::verdict(asked, answer, self.probe, now);
         let thread_of = |first: &str| platform.thread_of(first);
         let settled = settle(delivery, outcome, rules, thread_of, now, self.clock.jitter());
         Settled { verdict, doubt: doubt.or(settled.doubt), ..settled }
@@ -441,6 +450,20 @@ async fn guarded<T>(request: impl Future<Output = Result<T, Failure>>) -> Result
 fn log(settled: &Settled) {
     let delivery = &settled.delivery;
     let (id, channel) = (&delivery.id, &delivery.channel);
+    if let Some(doubt) = settled.doubt {
+        tracing::warn!(delivery = %id, %channel, settled = doubt.as_str(), "an answer was lost");
+    }
+    let platform = delivery.channel.platform();
+    match &settled.verdict {
+        Some(Verdict::Refused { pause, .. }) => {
+            tracing::error!(%platform, hint = pause.hint, "the secret was refused; all messages wait until it changes");
+        }
+        Some(Verdict::Fails { pause, .. }) => {
+            tracing::debug!(%platform, reason = %pause.reason, "the platform failed");
+        }
+        Some(Verdict::Works) => tracing::info!(%platform, "the platform answers again"),
+        None => {}
+    }
     match (delivery.state.is_final(), delivery.reason) {
         (true, Some(reason)) => {
             let hint = delivery.hint.as_deref();
@@ -491,6 +514,7 @@ mod tests {
             own_only: false,
             on_unknown: OnUnknown::Hold,
             backoff: Duration::from_secs(1),
+            probe: Duration::from_secs(30),
         };
         let policy = Arc::new(Policy::new(BTreeMap::new()));
         let (outbox, clock) = (Arc::new(outbox), Arc::new(SystemClock));

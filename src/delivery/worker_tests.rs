@@ -229,6 +229,7 @@ impl Bench {
             own_only: false,
             on_unknown: self.on_unknown,
             backoff: Duration::from_secs(1),
+            probe: Duration::from_secs(30),
         };
         Worker::new(
             self.outbox.clone(),

@@ -57,6 +57,7 @@ pub(crate) async fn notifier() -> Arc<Notifier> {
             own_only: true,
             on_unknown: delivery::OnUnknown::Hold,
             backoff: Duration::from_secs(1),
+            probe: Duration::from_secs(30),
         },
     );
     let settings = notifier::Settings {

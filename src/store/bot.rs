@@ -88,7 +88,8 @@ impl Bot {
             Some(Verdict::Fails { pause, probe_at }) => {
                 self.failures += 1;
                 if self.failures >= TOO_OFTEN {
-                    self.not_before = self.not_before.max(probe_at.0);
+                    // Not the end of the probe's lease: the probe is over.
+                    self.not_before = probe_at.0;
                     self.pause = Some(pause);
                 }
             }

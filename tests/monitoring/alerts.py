@@ -8,8 +8,9 @@ SEVERITIES = {"critical", "warning"}
 # What a recording has to be, so that nothing is forgotten that a process counted before it was first scraped.
 COUNTED = "increase({0}[{1}]) + (min_over_time({0}[{1}]) unless last_over_time({0}[1h] offset {1})) or increase({0}[{1}])"
 RECORDING = re.compile(r"\bherald:(\w+):increase(\w+)")
-# Reasons after which no person has to act: policy said no, an operator did it, an agent named what is gone.
-NOBODYS = {"denied", "discarded", "message_not_found"}
+# Reasons after which no person has to act: policy said no, an operator did it, an agent named what is gone. For `auth` messages
+# wait, and the breaker says so; none that is kept ends with it.
+NOBODYS = {"denied", "discarded", "message_not_found", "auth"}
 
 
 def alerts(rules):

@@ -12,13 +12,12 @@ UNHEARD = {
     ("herald_deliveries_failed_total", "reason"): (
         {
             "unreachable", "timeout", "connection_lost", "server_error", "invalid_answer", "rate_limited", "interrupted", "expired",
-            "too_long", "rejected", "internal", "missing_permission", "not_in_channel", "channel_not_found", "channel_archived", "quota",
+            "too_long", "rejected", "internal", "missing_permission", "not_in_channel", "channel_not_found", "quota",
         },
-        "the runs let one message fail, for `auth`; every reason takes the same way to its label",
+        "the runs let one message fail, for `channel_archived`; every reason takes the same way to its label",
     ),
     ("herald_events_total", "outcome"): ({"lost"}, "in these runs the store does not break while somebody writes"),
     ("herald_conversations_held", None): ({None}, "whether a turn is in progress hangs on the moment of the scrape"),
-    ("herald_leases_lost_total", None): ({None}, "one process alone loses no lease"),
 }
 STRING = r'"(?:[^"\\]|\\.)*"'
 SELECTOR = re.compile(rf"\b(herald_\w+|{'|'.join(BUILT_IN)})\b(?:\s*\{{((?:{STRING}|[^}}\"])*)\}})?")

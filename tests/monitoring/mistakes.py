@@ -109,13 +109,13 @@ MISTAKES = {
     "an alert that cannot be read": (
         replaced("HeraldEventsLost", "})", "}"), "promtool check rules"),
     "an alert that never fires": (
-        replaced("HeraldTokenRefused", "> 0", "> 1000"), "promtool test rules"),
+        replaced("HeraldTokenRefused", "== 1", "== 2"), "promtool test rules"),
     "an alert that fires for each process": (
         replaced("HeraldListenerFailed", "max by (namespace, platform)", "max by (namespace, platform, pod)"), "promtool test rules"),
     "an alert that fires without a reason": (
         replaced("HeraldUnauthorized", ">= 5", ">= 0"), "promtool test rules"),
     "an alert that forgets what was counted before the first scrape": (
-        replaced("HeraldTokenRefused", "herald:deliveries_failed:increase15m", "herald_deliveries_failed_total"), "reads a counter itself"),
+        replaced("HeraldEventsLost", "herald:events:increase15m", "herald_events_total"), "reads a counter itself"),
     "an alert on a recording that there is not": (
         replaced("HeraldTurnsFailing", "increase30m", "increase20m"), "there is no recording herald:turns:increase20m"),
     "a recording that takes a missed scrape for a beginning": (

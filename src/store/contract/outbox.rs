@@ -258,14 +258,14 @@ async fn a_bot_that_fails_too_often_is_tried_with_one_request_at_a_time(outbox: 
     assert_eq!(outbox.next_due(&claimant("p1"), &[SLACK]).await.unwrap(), Some(second(30)));
     let probe = claim_one(outbox, second(30)).await;
     assert!(claim(outbox, second(31)).await.is_empty(), "one at a time");
-    retry_later(outbox, probe, failing(second(61))).await;
-    assert!(claim(outbox, second(60)).await.is_empty());
-    let stuck = claim_one(outbox, second(61)).await;
-    let probe = claim_one(outbox, second(61).after(LEASE)).await;
+    retry_later(outbox, probe, failing(second(35))).await;
+    assert!(claim(outbox, second(34)).await.is_empty());
+    let stuck = claim_one(outbox, second(35)).await;
+    let probe = claim_one(outbox, second(35).after(LEASE)).await;
     assert_ne!(stuck.delivery.id, probe.delivery.id, "a probe that vanished is no end");
     retry_later(outbox, probe, Verdict::Works).await;
     assert!(outbox.pauses().await.unwrap().is_empty());
-    assert_eq!(claim(outbox, second(61).after(LEASE)).await.len(), 3, "all go on");
+    assert_eq!(claim(outbox, second(35).after(LEASE)).await.len(), 3, "all go on");
 }
 
 async fn a_refused_secret_is_not_shown_again(outbox: &dyn Outbox) {
