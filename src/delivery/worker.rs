@@ -242,11 +242,14 @@ impl InFlight {
         });
     }
 
-    /// Waits for one attempt to end; `None` if there is none.
+    /// Waits for an attempt to end, and counts out all that have ended; `None` if there is none.
     async fn next_finished(&mut self) -> Option<()> {
-        let platform = self.attempts.join_next().await?.ok()?;
-        if let Some(count) = self.count.get_mut(&platform) {
-            *count = count.saturating_sub(1);
+        let mut finished = Some(self.attempts.join_next().await?);
+        while let Some(platform) = finished {
+            if let Some(count) = platform.ok().and_then(|platform| self.count.get_mut(&platform)) {
+                *count = count.saturating_sub(1);
+            }
+            finished = self.attempts.try_join_next();
         }
         Some(())
     }
@@ -266,7 +269,10 @@ impl Inner {
         let mut last = None;
         // While the store is away the result waits, for as long as the lease keeps others from this lane.
         for pause in [0, 100, 400, 1_600, 3_200] {
-            tokio::time::sleep(Duration::from_millis(pause)).await;
+            // Even a pause of nothing would last until the timer's next millisecond.
+            if pause > 0 {
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
             let record = self.outbox.record(epoch, &settled);
             match self.metrics.access(StoreAccess::Record, record).await {
                 Ok(Recorded::Done) => {

@@ -108,7 +108,7 @@ pub(super) async fn claim(
         .bind(now.after(who.lease).0)
         .bind(to_json(&turns)?)
         .bind(to_json(&heads)?);
-    tx.run(bind_bot(take, platform, &bot)?).await?;
+    tx.run_last(bind_bot(take, platform, &bot)?).await?;
     Ok(claims)
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn enqueue(tx: &mut Tx<'_>, new: NewDelivery) -> Result<Enqueue
         .bind(new.pace.interval_ms)
         .bind(new.pace.burst)
         .bind(new.same_since.map(|since| since.0));
-    if tx.run(store).await?.changed > 0 {
+    if tx.run_last(store).await?.changed > 0 {
         return Ok(Enqueued::New);
     }
     let same = find_same(tx.db().await?, &new).await?;

@@ -305,10 +305,16 @@ const SAVE: &str = "
 async fn record(tx: &mut Tx<'_>, epoch: i64, settled: Settled) -> Result<Recorded, StoreError> {
     let Settled { delivery, hold, thread, verdict, doubt: _ } = settled;
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
-    if tx.run(save(RELEASE, &delivery, held)?.bind(epoch)).await?.changed == 0 {
+    let save = save(RELEASE, &delivery, held)?.bind(epoch);
+    let of_the_bot = verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential);
+    let ran = match of_the_bot || thread.is_some() {
+        true => tx.run(save).await?,
+        false => tx.run_last(save).await?,
+    };
+    if ran.changed == 0 {
         return Ok(Recorded::Fenced);
     }
-    if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
+    if of_the_bot {
         let (db, platform) = (tx.db().await?, delivery.channel.platform());
         let mut bot = bot(db, platform).await?;
         bot.record(hold, verdict);

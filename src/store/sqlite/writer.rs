@@ -2,8 +2,8 @@
 //! change or a hundred.
 //!
 //! sqlx talks to SQLite on a thread of its own, and going there and back takes longer than most statements do. So what is
-//! done with every message are [`Script`]s, and a transaction begins in the same go as the first of them. The writer has
-//! a thread of its own, too, where no other task keeps it waiting.
+//! done with every message are [`Script`]s, and a transaction begins in the same go as the first of them and ends in that of
+//! the last. The writer has a thread of its own, too, where no other task keeps it waiting.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use futures_util::TryStreamExt;
 use sqlx::error::ErrorKind;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Connection, Either, Execute, Executor, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Either, Execute, Executor, Row, Sqlite, SqliteConnection};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -29,6 +29,8 @@ const QUEUE: usize = 1024;
 const ALONE: &str = "BEGIN IMMEDIATE; ";
 const AMONG_OTHERS: &str = "SAVEPOINT change; ";
 const AFTER_ANOTHER: &str = "RELEASE change; SAVEPOINT change; ";
+/// Ends a commit, and tells how many rows this connection has changed so far.
+const COMMIT: &str = "COMMIT; SELECT total_changes()";
 
 pub(super) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
@@ -47,8 +49,12 @@ pub(super) struct Ran {
 /// The transaction of a change.
 pub(super) struct Tx<'c> {
     db: &'c mut SqliteConnection,
+    /// Nothing else is in its commit.
+    alone: bool,
     /// What begins it; empty once it has begun.
     begin: &'static str,
+    /// Where it committed by itself: how many rows this connection had changed by then.
+    committed: Option<i64>,
 }
 
 impl Tx<'_> {
@@ -61,9 +67,27 @@ impl Tx<'_> {
     }
 
     /// Runs a script in one go.
-    pub(super) async fn run(&mut self, mut script: Script) -> Result<Ran, sqlx::Error> {
+    pub(super) async fn run(&mut self, script: Script) -> Result<Ran, sqlx::Error> {
+        self.run_and(script, "").await
+    }
+
+    /// Runs a script after which nothing follows as a rule, and commits in the same go where nothing else waits. What
+    /// follows all the same is a transaction of its own.
+    pub(super) async fn run_last(&mut self, script: Script) -> Result<Ran, sqlx::Error> {
+        if !self.alone {
+            return self.run(script).await;
+        }
+        let mut ran = self.run_and(script, COMMIT).await?;
+        let total = ran.rows.pop().unwrap_or_default();
+        self.committed = total.first().map(|row| row.try_get(0)).transpose()?;
+        self.begin = ALONE;
+        Ok(ran)
+    }
+
+    async fn run_and(&mut self, mut script: Script, end: &str) -> Result<Ran, sqlx::Error> {
         let arguments = script.take_arguments().map_err(sqlx::Error::Encode)?;
-        let sql = format!("{}{}", std::mem::take(&mut self.begin), script.sql().as_str());
+        let begin = std::mem::take(&mut self.begin);
+        let sql = format!("{begin}{}; {end}", script.sql().as_str());
         let mut results = self.db.fetch_many((AssertSqlSafe(sql), arguments));
         let (mut ran, mut rows) = (Ran::default(), Vec::new());
         while let Some(result) = results.try_next().await? {
@@ -290,8 +314,7 @@ async fn commit(db: &mut SqliteConnection, group: &mut [Box<dyn Job>]) -> Result
         if let Some(end) = end {
             return Ok(end);
         }
-        let commit = "COMMIT; SELECT total_changes()";
-        sqlx::query_scalar(commit).fetch_one(&mut *db).await.map(End::Committed)
+        sqlx::query_scalar(COMMIT).fetch_one(&mut *db).await.map(End::Committed)
     }
     .await;
     if matches!(ended, Ok(End::Undone) | Err(_)) {
@@ -304,10 +327,11 @@ async fn commit(db: &mut SqliteConnection, group: &mut [Box<dyn Job>]) -> Result
 /// How it ended, or `None` if it is to be committed.
 async fn run_alone(db: &mut SqliteConnection, job: &mut dyn Job) -> Option<End> {
     let begin = if job.only_reads() { "" } else { ALONE };
-    let mut tx = Tx { db, begin };
+    let mut tx = Tx { db, alone: true, begin, committed: None };
     let succeeded = job.run(&mut tx).await;
+    // Where it has not begun, or not again, there is nothing left to commit.
     if tx.begin == begin {
-        return Some(End::Nothing);
+        return Some(tx.committed.map_or(End::Nothing, End::Committed));
     }
     (!succeeded).then_some(End::Undone)
 }
@@ -324,10 +348,10 @@ async fn run_together(
     let mut begin = AMONG_OTHERS;
     for job in group {
         if job.only_reads() {
-            job.run(&mut Tx { db, begin: "" }).await;
+            job.run(&mut Tx { db, alone: false, begin: "", committed: None }).await;
             continue;
         }
-        let mut tx = Tx { db, begin };
+        let mut tx = Tx { db, alone: false, begin, committed: None };
         let succeeded = job.run(&mut tx).await;
         // One that did nothing needs no end.
         if tx.begin == begin {
