@@ -36,6 +36,7 @@ use crate::notifier::{self, Notifier};
 use crate::platform::http::{self, HttpClient};
 use crate::platform::listener::Inbox;
 use crate::platform::{self, Platform, slack};
+use crate::retention::{self, Retention};
 use crate::server;
 use crate::store::{Leases, Outbox};
 use crate::telemetry::Metrics;
@@ -94,6 +95,7 @@ pub struct App {
     outbox: Arc<dyn Outbox>,
     platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
     bot: Option<Inbound>,
+    retention: Retention,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     serves: Serves,
@@ -177,6 +179,17 @@ impl App {
             metrics.clone(),
             settings,
         ));
+        let inbound = mode.serves.bot().then(|| retention::Inbound {
+            store: Arc::clone(&conversations),
+            remember: config.bot.remember(),
+        });
+        let retention = Retention::new(
+            Arc::clone(&outbox),
+            inbound,
+            config.delivery.keep(),
+            Arc::clone(&clock),
+            metrics.clone(),
+        );
         let bot = if mode.serves.bot() {
             let agents = Agents::new(&config.agent, &config.agents, &http, &clock)?;
             let Some(agents) = agents else {
@@ -206,7 +219,19 @@ impl App {
             None
         };
         let serves = mode.serves;
-        Ok(Self { notifier, worker, outbox, platforms, bot, clock, metrics, serves, config, stop })
+        Ok(Self {
+            notifier,
+            worker,
+            outbox,
+            platforms,
+            bot,
+            retention,
+            clock,
+            metrics,
+            serves,
+            config,
+            stop,
+        })
     }
 
     /// What the commands and the MCP server call.
@@ -245,6 +270,7 @@ impl App {
         }
         let worker = self.start();
         let (mut talks, mut standings) = (JoinSet::new(), Vec::new());
+        let keeping = tokio::spawn(self.retention.run(self.stop.child_token()));
         if let Some(Inbound { bot, listening, events }) = self.bot {
             routes = routes.merge(events.unwrap_or_default());
             // What comes in is stored until the bot, which ends last, has let go of its conversations.
@@ -263,7 +289,7 @@ impl App {
             let scraped = Scraped {
                 metrics: self.metrics,
                 outbox: Arc::clone(&self.outbox),
-                platforms: self.platforms.into_keys().collect(),
+                platforms: self.platforms,
                 standings: standings.clone(),
                 clock: self.clock,
                 asked: Mutex::default(),
@@ -285,6 +311,8 @@ impl App {
                 "conversations were still in progress; another process goes on with them"
             );
         }
+        // A few rows at most are still on their way.
+        let _ = tokio::time::timeout(GOODBYE, keeping).await;
         worker.finish(left()).await;
         drop(watched);
         Ok(served?)

@@ -125,7 +125,7 @@ enum Command {
         #[arg(long)]
         ready: bool,
     },
-    /// Check tokens, scopes, channels, listeners, agents, the store and the clock; exit 1 if anything fails
+    /// Check tokens, scopes, channels, listeners, agents, the store, its queues and the clock; exit 1 if anything fails
     ///
     /// Says what is wrong and the fix for it. Ends within 30 s, binds no port, sends nothing and takes nothing away from a
     /// Herald that runs, so that it can be an init container or a Job. `-o json` prints a list of `{what, ok, detail, fix}`;

@@ -39,6 +39,26 @@ pub fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Reads a length of time as people write it: `45s`, `10m`, `2h`, `30d`.
+///
+/// # Errors
+/// When it is none; the text says how to write one.
+pub fn length(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => 0,
+    };
+    let number = text.strip_suffix(|c: char| c.is_ascii_alphabetic()).filter(|_| unit > 0);
+    let seconds = number.and_then(|n| n.parse::<u32>().ok()).map(|n| u64::from(n) * unit);
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("`{text}` is no length of time: write 45s, 10m, 2h or 30d"))
+}
+
 /// Where "now" and jitter come from.
 pub trait Clock: Send + Sync + 'static {
     /// The wall clock.
@@ -89,5 +109,20 @@ impl Clock for ManualClock {
 
     fn jitter(&self) -> f64 {
         0.5
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_of_time_is_a_number_and_its_unit() {
+        for (text, seconds) in [("45s", 45), ("10m", 600), (" 2h ", 7_200), ("30d", 2_592_000)] {
+            assert_eq!(length(text), Ok(Duration::from_secs(seconds)));
+        }
+        for text in ["", "10", "h", "-1h", "1.5h", "1w", "10 m", "2hours", "99999999999d"] {
+            assert!(length(text).unwrap_err().contains("write 45s"), "{text}");
+        }
     }
 }

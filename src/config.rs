@@ -16,6 +16,7 @@ pub use environment::{VARIABLES, Variable, channels_variable};
 use crate::delivery::OnUnknown;
 use crate::model::{ChannelId, PlatformKind};
 use crate::policy::{Access, AllowList, InvalidAllowList, Policy, Users};
+use crate::retention::Keep;
 use crate::store::postgres;
 use crate::{a2a, bot, mcp, platform};
 
@@ -54,6 +55,9 @@ pub struct Config {
     pub bot: bot::Config,
 }
 
+const KEEP_PAYLOAD: &str = "HERALD_KEEP_PAYLOAD (delivery.keep_payload_hours)";
+const KEEP_ROWS: &str = "HERALD_KEEP_ROWS (delivery.keep_rows_days)";
+
 /// How messages are delivered.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -64,6 +68,11 @@ pub struct Delivery {
     pub deadline_seconds: u64,
     /// The first pause after a failure, in milliseconds, doubled each time up to five minutes. Default: 1000.
     pub backoff_ms: u64,
+    /// For how many hours after its end what a message said is kept; until then it can be retried. Default: 24.
+    pub keep_payload_hours: u32,
+    /// For how many days after its end it is known what became of a message: `get_delivery`, `update_message` and the same
+    /// `idempotency_key` find it. Default: 30.
+    pub keep_rows_days: u32,
     /// How often a bot whose platform failed five times in a row tries one request, in milliseconds. Default: 30000.
     pub probe_ms: u64,
 }
@@ -74,6 +83,8 @@ impl Default for Delivery {
             on_unknown: OnUnknown::Resend,
             deadline_seconds: 3600,
             backoff_ms: 1000,
+            keep_payload_hours: 24,
+            keep_rows_days: 30,
             probe_ms: 30_000,
         }
     }
@@ -90,6 +101,33 @@ impl Delivery {
     #[must_use]
     pub const fn backoff(&self) -> Duration {
         Duration::from_millis(self.backoff_ms)
+    }
+
+    /// How long messages are kept after their end.
+    #[must_use]
+    pub fn keep(&self) -> Keep {
+        Keep {
+            payload: Duration::from_secs(u64::from(self.keep_payload_hours) * 3600),
+            rows: Duration::from_secs(u64::from(self.keep_rows_days) * 24 * 3600),
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let keep = self.keep();
+        if keep.payload.is_zero() {
+            let error =
+                "what a message said is needed for an hour at least, to retry it: write 1h or more";
+            return Err(ConfigError::setting(KEEP_PAYLOAD, error));
+        }
+        if keep.rows < keep.payload {
+            let error = format!(
+                "{} d are less than the {} h of HERALD_KEEP_PAYLOAD (delivery.keep_payload_hours): keep the rows longer, or \
+                 what the messages said shorter",
+                self.keep_rows_days, self.keep_payload_hours
+            );
+            return Err(ConfigError::setting(KEEP_ROWS, error));
+        }
+        Ok(())
     }
 
     /// How often a bot whose platform fails tries one request.
@@ -159,6 +197,7 @@ impl Config {
             check_token(key, token)?;
         }
         config.check_database()?;
+        config.delivery.check()?;
         mcp::check(&config.mcp).map_err(ConfigError::Mcp)?;
         bot::Agents::check(&config.agent, &config.agents).map_err(ConfigError::Agents)?;
         Ok(config)
@@ -333,6 +372,26 @@ mod tests {
         let path = secret.path().to_str().unwrap();
         let config = load("", &[("SLACK_BOT_TOKEN_FILE", path)]).unwrap();
         assert_eq!(config.slack.bot_token.unwrap().expose_secret(), "xoxb-from-file");
+    }
+
+    #[test]
+    fn how_long_messages_are_kept_has_its_units_and_its_limits() {
+        let config =
+            load("delivery: {keep_rows_days: 7}", &[("HERALD_KEEP_PAYLOAD", "2d")]).unwrap();
+        let day = Duration::from_secs(24 * 3600);
+        assert_eq!(config.delivery.keep(), Keep { payload: 2 * day, rows: 7 * day });
+        assert_eq!(Delivery::default().keep(), Keep { payload: day, rows: 30 * day });
+        for (name, value, words) in [
+            ("HERALD_KEEP_PAYLOAD", "24", "write 24h or 2d"),
+            ("HERALD_KEEP_PAYLOAD", "90m", "whole hours"),
+            ("HERALD_KEEP_ROWS", "36h", "whole days: write 30d"),
+            ("HERALD_KEEP_PAYLOAD", "0h", "an hour at least"),
+            ("HERALD_KEEP_ROWS", "0d", "less than the 24 h of HERALD_KEEP_PAYLOAD"),
+            ("HERALD_KEEP_PAYLOAD", "31d", "30 d are less than the 744 h"),
+        ] {
+            let error = load("", &[(name, value)]).unwrap_err().to_string();
+            assert!(error.starts_with("HERALD_KEEP") && error.contains(words), "{error}");
+        }
     }
 
     /// What README shows has to work.

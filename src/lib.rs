@@ -100,6 +100,7 @@
 //! platform                the traits; http (the one client), socket; slack/ discord/ telegram/
 //! store                   what is durable: a trait per family of tables; SQLite, and PostgreSQL for many replicas
 //! delivery                the worker, and the pure rules it follows
+//! retention               how long what is stored is kept, and who takes it away
 //! notifier                submit, update, status, channels
 //! mcp                     tools, resources, prompts, transports, authentication
 //! a2a                     a client for agents, in two dialects; knows nothing of chat
@@ -143,6 +144,7 @@ pub mod notifier;
 pub mod platform;
 pub mod policy;
 pub mod render;
+pub mod retention;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod server;

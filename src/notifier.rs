@@ -25,7 +25,7 @@ use crate::model::{
     ChannelId, ChannelInfo, ClientName, Delivery, DeliveryId, DeliveryState, Disposition, Part,
     Placement, PlatformKind, Reason, Receipt, Step, Submission,
 };
-use crate::platform::Platform;
+use crate::platform::{Credential, Platform};
 use crate::policy::{AllowList, Denied, Policy, Route};
 use crate::render::{self, RenderError};
 use crate::store::{Enqueued, NewDelivery, Outbox, StoreError};
@@ -338,7 +338,7 @@ impl Notifier {
             watch = self.worker.waiters().watch(delivery.id);
         }
         self.worker.wake();
-        let delivery = self.wait(watch, delivery, give_up).await;
+        let delivery = self.wait(watch, delivery, &platform.credential(), give_up).await;
         Ok(delivery.receipt(self.clock.now(), deduplicated))
     }
 
@@ -356,7 +356,13 @@ impl Notifier {
     /// Waits until the delivery has come to its end, or is known to take longer than a caller waits.
     ///
     /// It is accepted by now: no trouble in here may sound as if nothing was sent.
-    async fn wait(&self, mut watch: Watch, mut delivery: Delivery, give_up: Instant) -> Delivery {
+    async fn wait(
+        &self,
+        mut watch: Watch,
+        mut delivery: Delivery,
+        credential: &Credential,
+        give_up: Instant,
+    ) -> Delivery {
         let left = give_up.saturating_duration_since(Instant::now());
         let must_end = self.clock.now().after(left);
         loop {
@@ -365,7 +371,8 @@ impl Notifier {
             }
             // What is being sent right now may be what its bot waits for.
             let waits = delivery.state == DeliveryState::Queued;
-            let refused = delivery.paused.as_ref().is_some_and(|pause| pause.refused);
+            let refused =
+                delivery.paused.as_ref().is_some_and(|pause| credential.is_stopped_by(pause));
             if waits && (refused || delivery.not_before > must_end) {
                 break;
             }

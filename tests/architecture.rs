@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 15] = [
     &["guard"],
     &["platform"],
     &["store"],
-    &["delivery"],
+    &["delivery", "retention"],
     &["notifier"],
     &["mcp", "a2a"],
     &["bot"],

@@ -223,12 +223,14 @@ const CASES: &[Case] = &[
 ];
 
 /// What all is asked where all is well.
-const ROWS: [&str; 13] = [
+const ROWS: [&str; 15] = [
     "store",
+    "queues",
     "clock",
     "settings",
     "Slack token",
     "Slack scopes",
+    "Slack history",
     "Slack listener",
     "slack:C0GENERAL",
     "slack:C0ALERTS",
@@ -377,6 +379,9 @@ async fn a_slack_app_with_a_slash_command_and_no_more_is_no_fault() {
     assert_eq!(output.status.code(), Some(0), "{rows:#?}");
     let row = rows.iter().find(|row| row["what"] == "Slack scopes").unwrap();
     assert!(text(row, "fix").starts_with("add app_mentions:read, channels:history"), "{row}");
+    let row = rows.iter().find(|row| row["what"] == "Slack history").unwrap();
+    assert!(text(row, "detail").starts_with("a lost answer is not looked up"), "{row}");
+    assert!(row.get("fix").is_none(), "a note, no warning: {row}");
 }
 
 /// An agent on the same node has the same clock.
@@ -459,7 +464,7 @@ async fn it_runs_beside_a_herald_that_serves() {
     for output in [first, second] {
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{shown}");
-        assert!(shown.contains("15 ok, 0 warn, 0 FAIL"), "{shown}");
+        assert!(shown.contains("19 ok, 0 warn, 0 FAIL"), "{shown}");
         assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
     }
     assert!(serving.try_wait().unwrap().is_none(), "it goes on");

@@ -62,7 +62,7 @@ impl Process {
 
     /// Submits `0..count` to every platform in turn, each once the one before it was accepted, and waits for no delivery.
     async fn submit(&self, count: usize, outbox: &Sqlite) {
-        let newest = Filter { states: Vec::new(), most: 1 };
+        let newest = Filter { most: 1, ..Filter::default() };
         for n in 0..count {
             let (tool, arguments) = message(EVERY[n % EVERY.len()], &format!("{n}"), json!({}));
             let client = self.client.clone();

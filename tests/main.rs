@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod ambiguity;
 mod architecture;
 mod check;
 mod collector;
@@ -15,6 +16,7 @@ mod discord_cards;
 mod discord_gateway;
 mod durability;
 mod metrics;
+mod outbox;
 mod pitfalls;
 mod postgres;
 mod postgres_server;

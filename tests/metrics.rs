@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use herald::app::Serves;
+use herald::clock::Timestamp;
 use herald::model::PlatformKind;
 use herald::store::Outbox as _;
 use herald::store::sqlite::Sqlite;
@@ -177,7 +178,7 @@ async fn a_bot_that_waits_as_a_whole_is_seen_until_it_sends_again() {
 
     let store = Sqlite::open(data.path()).await.unwrap();
     for platform in [PlatformKind::Slack, PlatformKind::Discord] {
-        store.resume(platform).await.unwrap();
+        store.resume(platform, Timestamp(0)).await.unwrap();
         herald.until(&closed(platform.as_str()), 1.0).await;
     }
     let scrape = herald.idle().await;

@@ -170,7 +170,7 @@ async fn settles(talk: &Talk<'_>) {
 async fn nothing_is_on_its_way(data: &Path) {
     let outbox = Sqlite::open(&data.join("data")).await.unwrap();
     let states = vec![DeliveryState::Queued, DeliveryState::Sending];
-    let open = Filter { states, most: 1 };
+    let open = Filter { states, most: 1, ..Filter::default() };
     until("nothing is on its way", async || outbox.list(&open).await.unwrap().is_empty()).await;
     outbox.close().await;
 }

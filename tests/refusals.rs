@@ -1,6 +1,6 @@
 //! Bad input gets a clear error, and nothing is lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -117,7 +117,8 @@ async fn a_text_of_only_mentions_arrives_without_its_sting() {
     }
 }
 
-/// What the platform does, what the agent hears, and a word of the advice.
+/// What the platform does, what the agent hears, and a word of the advice. This Herald keeps nothing, as `herald send`
+/// and stdio do: it says at once that it failed.
 #[tokio::test]
 async fn each_refusal_of_a_platform_becomes_advice() {
     let cases = [
@@ -141,6 +142,69 @@ async fn each_refusal_of_a_platform_becomes_advice() {
         assert!(answer.text.contains(advice), "{channel} {kind}: {}", answer.text);
         assert!(workspace.texts(channel).is_empty());
     }
+}
+
+/// Whoever keeps messages keeps these: the next secret delivers them.
+#[tokio::test]
+async fn a_refused_token_is_not_shown_again_and_what_waits_goes_out_with_the_next_one() {
+    for (channel, name, wrong) in [
+        (SLACK, "SLACK_BOT_TOKEN", "xoxb-revoked-not-a-secret"),
+        (DISCORD, "DISCORD_BOT_TOKEN", "revoked.not-a.secret"),
+        (TELEGRAM, "TELEGRAM_BOT_TOKEN", "1:revoked-not-a-secret"),
+    ] {
+        let workspace = Workspace::open().await;
+        let data = tempfile::tempdir().unwrap();
+        let start = async |config| {
+            let data_dir = Some(data.path().to_owned());
+            Server::with(Options { data_dir, wait: Duration::from_secs(18), config }).await
+        };
+        let herald = start(workspace.config(&[(name, wrong)])).await;
+        let mut accepted = Vec::new();
+        for text in ["one", "two", "three"] {
+            let called = Instant::now();
+            let answer = herald.client.send(channel, text).await;
+            // Long before the caller's patience ends.
+            assert!(called.elapsed() < Duration::from_secs(9), "{channel}: {:?}", called.elapsed());
+            assert!(!answer.failed, "it is not lost: {answer:?}");
+            assert_eq!(answer.content["status"], "queued", "{answer:?}");
+            assert_eq!(answer.content["reason"], "auth", "{answer:?}");
+            let hint = answer.content["hint"].as_str().unwrap();
+            assert!(hint.contains(name) && hint.contains("stays queued"), "{hint}");
+            assert!(!answer.text.contains(wrong), "{answer:?}");
+            accepted.push(answer.content["delivery_id"].clone());
+        }
+        assert_eq!(posts(&workspace), 1, "{channel}: the token was shown again");
+        herald.stop().await;
+
+        // The same secret is not tried by the next process either.
+        let herald = start(workspace.config(&[(name, wrong)])).await;
+        let id = json!({ "delivery_id": accepted[0] });
+        let stands = herald.client.call("get_delivery", id.clone()).await;
+        assert_eq!(
+            (&stands.content["status"], &stands.content["reason"]),
+            (&json!("queued"), &json!("auth"))
+        );
+        herald.stop().await;
+        assert_eq!(posts(&workspace), 1, "{channel}: the token was shown again");
+
+        let herald = start(workspace.config(&[])).await;
+        crate::world::until("all of it is delivered", async || workspace.texts(channel).len() == 3)
+            .await;
+        assert_eq!(workspace.texts(channel), ["one", "two", "three"], "{channel}: in order, once");
+        crate::world::until("it is recorded", async || {
+            let stands = herald.client.call("get_delivery", id.clone()).await;
+            stands.content["status"] == "delivered"
+        })
+        .await;
+        assert_eq!(herald.client.send(channel, "four").await.content["status"], "delivered");
+    }
+}
+
+/// How often anybody asked to post anything.
+fn posts(workspace: &Workspace) -> usize {
+    let posts = ["chat.postMessage", "create_message", "sendMessage"];
+    let requests = workspace.world.requests().into_iter();
+    requests.filter(|request| posts.contains(&request.method.as_str())).count()
 }
 
 #[tokio::test]
@@ -170,6 +234,8 @@ async fn html_with_200_is_not_taken_for_a_message() {
     let config = workspace.config(&[("HERALD_ON_UNKNOWN", "hold")]);
     let herald =
         Server::with(Options { data_dir: None, wait: Duration::from_secs(10), config }).await;
+    // Slack cannot be asked.
+    workspace.fault(json!({ "platform": "slack", "kind": "missing_scope", "scopes": "channels:history", "times": 0 }));
     for channel in [SLACK, TELEGRAM] {
         let platform = channel.split_once(':').unwrap().0;
         workspace.fault(json!({ "platform": platform, "kind": "html_ok" }));

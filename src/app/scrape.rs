@@ -1,5 +1,6 @@
 //! What `/metrics` says that is not counted but asked: the queue, and how the listeners stand.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::model::PlatformKind;
+use crate::model::{Pause, PlatformKind};
+use crate::platform::Platform;
 use crate::platform::listener::Standing;
 use crate::server::Scrape;
 use crate::store::{Outbox, StoreError};
@@ -28,7 +30,7 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Scraped {
     pub(super) metrics: Metrics,
     pub(super) outbox: Arc<dyn Outbox>,
-    pub(super) platforms: Vec<PlatformKind>,
+    pub(super) platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
     pub(super) standings: Vec<(PlatformKind, watch::Receiver<Standing>)>,
     pub(super) clock: Arc<dyn Clock>,
     /// When the store was last asked. Others wait for the answer.
@@ -70,14 +72,17 @@ impl Scraped {
         let backlog = self.outbox.backlog().await?;
         let mut pauses = self.outbox.pauses().await?;
         let now = self.clock.now();
-        let of = |platform: &PlatformKind| {
-            let known = backlog.get(platform).copied().unwrap_or_default();
+        let of = |(kind, platform): (&PlatformKind, &Arc<dyn Platform>)| {
+            let known = backlog.get(kind).copied().unwrap_or_default();
+            // What another secret is refused for is no concern of this process.
+            let credential = platform.credential();
+            let concerns = |it: &Pause| it.refused.is_none() || credential.is_stopped_by(it);
             Waiting {
-                platform: *platform,
+                platform: *kind,
                 queued: known.queued,
                 sending: known.sending,
                 oldest: known.oldest.map(|then| now.since(then)).unwrap_or_default(),
-                pause: pauses.remove(platform),
+                pause: pauses.remove(kind).filter(concerns),
             }
         };
         Ok(self.platforms.iter().map(of).collect())

@@ -7,6 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
+/// How long the platforms may tell an event again.
+const REMEMBER: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// How the bot behaves.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -48,6 +51,12 @@ impl Config {
     #[must_use]
     pub fn idle(&self) -> Duration {
         Duration::from_secs(u64::from(self.idle_hours.max(1)) * 3600)
+    }
+
+    /// How long it is remembered what was said to the bot, and that there was a conversation, once nothing is to do.
+    #[must_use]
+    pub fn remember(&self) -> Duration {
+        REMEMBER.max(self.idle())
     }
 }
 

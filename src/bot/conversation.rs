@@ -49,6 +49,9 @@ pub(super) struct Again {
     pub key: String,
     /// What was said.
     pub inputs: Vec<Input>,
+    /// From then on nobody can ask it again, and it is forgotten.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
 }
 
 /// Something somebody said to the agent.
@@ -145,6 +148,17 @@ impl Conversation {
             again: None,
             outside: false,
         }
+    }
+
+    /// The same without what nobody can ask again by now.
+    pub(super) fn at(self, now: Timestamp) -> Self {
+        let again = self.again.filter(|again| again.until.is_none_or(|until| now < until));
+        Self { again, ..self }
+    }
+
+    /// From when on something of it is to be forgotten.
+    pub(super) fn forgets_at(&self) -> Option<Timestamp> {
+        self.again.as_ref()?.until
     }
 
     /// The thread in which somebody is answered: in a direct chat, where they spoke.
@@ -316,6 +330,24 @@ mod tests {
         }
         let direct = Visit { direct: true, ..visit("slack:D0ALICE", Some("0.9"), "U1") };
         assert_eq!(address(&said(direct, "1.2")).0, "slack:D0ALICE");
+    }
+
+    #[test]
+    fn what_can_be_asked_again_is_forgotten_with_its_button() {
+        let mut talk = Conversation::new("k8s", "slack:C0GENERAL/1.2", None, NOW);
+        assert_eq!(talk.forgets_at(), None);
+        let (until, inputs) = (Timestamp(NOW.0 + 10), vec![input("ALICE", "psst")]);
+        talk.again = Some(Again { key: "k".to_owned(), inputs, until: Some(until) });
+        assert_eq!(talk.forgets_at(), Some(until));
+        let saved = serde_json::to_string(&talk).unwrap();
+        let read = |now| serde_json::from_str::<Conversation>(&saved).unwrap().at(now);
+        assert_eq!(read(Timestamp(NOW.0 + 9)), talk);
+        let later = read(until);
+        assert_eq!((&later.again, later.forgets_at()), (&None, None));
+        assert!(!serde_json::to_string(&later).unwrap().contains("psst"));
+        // What an older Herald saved says nothing about that: its button decides.
+        let old = saved.replace(&format!(",\"until\":{}", until.0), "");
+        assert!(serde_json::from_str::<Conversation>(&old).unwrap().at(until).again.is_some());
     }
 
     #[test]

@@ -59,10 +59,6 @@ use crate::telemetry::metrics::Lease;
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// Other processes' events, and missed signals, are seen after this time.
 const POLL: Duration = Duration::from_secs(1);
-/// How often what nobody needs any more is forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(3600);
-/// How long the platforms may tell an event again.
-const REMEMBER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What the bot works with.
 pub struct Parts {
@@ -143,13 +139,7 @@ impl Bot {
         let room = usize::try_from(self.inner.settings.turns.max(1)).unwrap_or(usize::MAX);
         let room = Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS)));
         let mut sessions = JoinSet::new();
-        let mut forget_at = self.inner.clock.now();
         while !stop.is_cancelled() {
-            let now = self.inner.clock.now();
-            if now >= forget_at {
-                forget_at = now.after(FORGET_EVERY);
-                self.forget().await;
-            }
             let may_hold_more = self.hold_what_waits(&room, &mut sessions, &stop).await;
             // With no room, or a store that is away, there is nothing to look for.
             let pause = if may_hold_more { self.pause().await } else { POLL };
@@ -214,13 +204,5 @@ impl Bot {
         next.map_or(POLL, |due| {
             due.since(self.inner.clock.now()).clamp(Duration::from_millis(20), POLL)
         })
-    }
-
-    async fn forget(&self) {
-        let now = self.inner.clock.now();
-        let before = now.before(REMEMBER.max(self.inner.settings.idle()));
-        if let Err(error) = self.inner.store.forget(before, now).await {
-            tracing::warn!(%error, "what nobody needs any more could not be forgotten");
-        }
     }
 }

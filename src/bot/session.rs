@@ -88,6 +88,7 @@ impl Session {
             // Nothing can be read of it, and nothing waits: it begins anew whenever somebody writes.
             (None, None) => Conversation::new(agents::DEFAULT, &held.conversation, None, now),
         };
+        let talk = talk.at(now);
         let waiting: VecDeque<_> = held.events.iter().cloned().collect();
         Self {
             inner,
@@ -383,8 +384,9 @@ impl Session {
             return again.key.clone();
         }
         let key = super::conversation::new_key();
-        self.names.push((key.clone(), self.now().after(AGAIN)));
-        self.talk.again = Some(Again { key: key.clone(), inputs });
+        let until = self.now().after(AGAIN);
+        self.names.push((key.clone(), until));
+        self.talk.again = Some(Again { key: key.clone(), inputs, until: Some(until) });
         key
     }
 
@@ -444,8 +446,9 @@ impl Session {
     }
 
     async fn let_go(&mut self, due: Option<Timestamp>) -> Result<(), LetGo> {
-        // A turn in progress has to be looked at again by somebody.
+        // A turn in progress has to be looked at again by somebody, and what can be asked again is to be forgotten.
         let due = due.filter(|_| self.talk.turn.is_some() || !self.talk.waiting.is_empty());
+        let due = due.or_else(|| self.talk.forgets_at());
         self.save(true, due).await
     }
 

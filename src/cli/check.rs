@@ -7,6 +7,7 @@
 //! ```text
 //! platforms.rs   token, scopes, listener, channels: asked of each platform, which knows best (Platform::examine)
 //! agents.rs      each agent: its card, and a question that starts nothing
+//! queue.rs       what waits in the store, and what did not arrive lately
 //! clock.rs       this machine's clock against the others'
 //! conflicts.rs   settings that do not go together
 //! table.rs       how people see it
@@ -16,6 +17,7 @@ mod agents;
 mod clock;
 mod conflicts;
 mod platforms;
+mod queue;
 mod table;
 
 use std::process::ExitCode;
@@ -28,14 +30,17 @@ use url::Url;
 
 use self::clock::Teller;
 use self::platforms::Subject;
+use self::queue::Queues;
 use super::{Output, default_data_dir, show};
 use crate::app::open_store;
 use crate::bot::Agents;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::model::PlatformKind;
 use crate::platform;
 use crate::platform::finding::Finding;
 use crate::platform::http::{self, HttpClient};
+use crate::store::sqlite::Sqlite;
 
 /// For everything together. What is not answered by then is a finding of its own.
 const LIMIT: Duration = Duration::from_secs(25);
@@ -68,7 +73,11 @@ async fn findings(config: &Config, until: Instant) -> anyhow::Result<Vec<Finding
     let mut listeners = platform::listeners(slack, discord, telegram, &http, &clock);
     listeners.retain(|_| bot);
 
-    let store = in_time(until, "store", store(config.clone()));
+    let kinds: Vec<_> = platforms.iter().map(|platform| platform.kind()).collect();
+    let store = async {
+        let found = timeout_at(until, store(config.clone(), kinds)).await;
+        found.unwrap_or_else(|_| vec![late("store")])
+    };
     let told = told_by(config, &platforms);
     let time = in_time(until, clock::WHAT, clock::finding(&told, &http, &*clock));
     let asked = join_all(platforms.iter().map(|platform| {
@@ -88,7 +97,8 @@ async fn findings(config: &Config, until: Instant) -> anyhow::Result<Vec<Finding
         .into();
     let (store, time, asked, agents) = tokio::join!(store, time, asked, agents);
 
-    let mut found = vec![store, time];
+    let mut found = store;
+    found.push(time);
     found.extend(conflicts::findings(config, bot));
     if platforms.is_empty() {
         found.push(Finding::fault(
@@ -102,26 +112,38 @@ async fn findings(config: &Config, until: Instant) -> anyhow::Result<Vec<Finding
     Ok(found)
 }
 
-/// Whether the store that `serve` would use can be written. On a task of its own: a disk that hangs holds up the thread
-/// that waits for it.
-async fn store(config: Config) -> Finding {
-    let writable = async move {
-        let database = config.database_url.as_ref();
-        let data_dir = match database {
-            Some(_) => None,
-            None => Some(config.data_dir.map_or_else(default_data_dir, Ok)?),
-        };
-        let store = open_store(database, data_dir.as_deref(), Arc::new(SystemClock)).await?;
-        let checked = store.outbox.check_writable().await;
-        store.outbox.close().await;
-        checked?;
-        anyhow::Ok(store.place)
-    };
-    match tokio::spawn(writable).await {
-        Ok(Ok(place)) => Finding::fine("store", place),
-        Ok(Err(error)) => Finding::told("store", &format!("{error:#}")),
-        Err(error) => Finding::told("store", &error.to_string()),
+/// Whether the store that `serve` would use can be written, and what waits in it. On a task of its own: a disk that hangs
+/// holds up the thread that waits for it.
+async fn store(config: Config, platforms: Vec<PlatformKind>) -> Vec<Finding> {
+    match tokio::spawn(opened(config, platforms)).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => vec![Finding::told("store", &format!("{error:#}"))],
+        Err(error) => vec![Finding::told("store", &error.to_string())],
     }
+}
+
+async fn opened(config: Config, platforms: Vec<PlatformKind>) -> anyhow::Result<Vec<Finding>> {
+    let database = config.database_url.as_ref();
+    let data_dir = match database {
+        Some(_) => None,
+        None => Some(config.data_dir.map_or_else(default_data_dir, Ok)?),
+    };
+    let used = data_dir.as_deref().is_none_or(Sqlite::is_in);
+    let store = open_store(database, data_dir.as_deref(), Arc::new(SystemClock)).await?;
+    let checked = store.outbox.check_writable().await;
+    let queues = Queues::read(&*store.outbox, store.clock.now()).await;
+    store.outbox.close().await;
+    checked?;
+    let mut found = vec![Finding::fine("store", store.place)];
+    match queues {
+        Ok(queues) if used => found.extend(queues.findings(&platforms)),
+        Ok(_) => found.push(Finding::fine(
+            "queues",
+            "nothing was stored here before; what a stdio, send or sandbox keeps in its own memory cannot be seen from here",
+        )),
+        Err(error) => found.push(Finding::told("queues", &error.to_string())),
+    }
+    Ok(found)
 }
 
 /// Whose answers tell the time: the platforms', and the agents'.

@@ -1,51 +1,113 @@
 //! `herald outbox`: the operator's view of deliveries.
 
+mod steer;
+mod which;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
+use self::steer::{Act, Steering};
+use self::which::Which;
 use super::show::{self, Table};
 use super::{ConfigError, Output, default_data_dir};
 use crate::app::open_store;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::Config;
-use crate::model::{Delivery, DeliveryId, DeliveryState, Reason};
-use crate::store::Filter;
+use crate::model::{Delivery, DeliveryId};
+use crate::store::{Filter, Outbox};
+
+/// What happened more than one of these ago is shown in the next.
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Deliveries, the newest first
+    ///
+    /// Without a filter all of them. Ages count from when a delivery was accepted, or accepted anew by a retry.
     List {
-        /// Only those in this state: queued, sending, delivered, failed, unknown
-        #[arg(long)]
-        state: Vec<DeliveryState>,
+        #[command(flatten)]
+        which: Which,
         /// At most so many
         #[arg(long, default_value_t = 50)]
         most: u32,
+        /// Only those that come after this one: the next page of the same list
+        #[arg(long, value_name = "ID")]
+        after: Option<DeliveryId>,
         /// How to print them
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// One delivery, with everything that is known about it, its text included
+    /// Everything that is known about deliveries, as JSON, their texts included as long as they are kept
+    ///
+    /// One ID prints one object; several IDs, or filters as in `list`, print a list.
     Show {
-        /// Its ID
-        id: DeliveryId,
+        #[command(flatten)]
+        chosen: Chosen,
+        /// At most so many of those that the filters choose
+        #[arg(long, default_value_t = 50)]
+        most: u32,
     },
     /// Put failed or unknown deliveries back into their queue; a running `herald serve` sends them
+    ///
+    /// Those with these IDs, or all that the filters choose: `herald outbox retry --state failed --channel slack:C0ALERTS
+    /// --newer-than 2h`. What was said is kept for a day after a delivery's end (HERALD_KEEP_PAYLOAD); after that it cannot
+    /// be retried.
     Retry {
-        /// Their IDs
-        #[arg(required = true)]
-        ids: Vec<DeliveryId>,
+        #[command(flatten)]
+        chosen: Chosen,
+        #[command(flatten)]
+        how: How,
     },
     /// End queued or unknown deliveries without sending them
+    ///
+    /// Those with these IDs, or all that the filters choose. One that is being sent is not tried again. `retry` takes it back.
     Discard {
-        /// Their IDs
-        #[arg(required = true)]
-        ids: Vec<DeliveryId>,
+        #[command(flatten)]
+        chosen: Chosen,
+        #[command(flatten)]
+        how: How,
     },
+}
+
+/// By ID, or by filters.
+#[derive(Debug, Args)]
+pub(super) struct Chosen {
+    /// Their IDs
+    #[arg(conflicts_with_all = Which::NAMES)]
+    ids: Vec<DeliveryId>,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Chosen {
+    /// The filter that stands for them where there are no IDs. Everything is meant by nobody.
+    fn filter(&self, config: &Config, now: Timestamp) -> anyhow::Result<Filter> {
+        if self.ids.is_empty() && self.which.is_empty() {
+            let error = "name deliveries by their IDs, or choose them with --state, --channel, --older-than, --newer-than";
+            return Err(ConfigError::setting("IDS", error).into());
+        }
+        self.which.filter(config, now)
+    }
+}
+
+/// How many, and whether at all.
+#[derive(Debug, Args)]
+pub(super) struct How {
+    /// At most so many of those that the filters choose, the newest
+    #[arg(long)]
+    most: Option<u32>,
+    /// Change nothing; show which ones they are, and how many
+    #[arg(long)]
+    dry_run: bool,
+    /// How to print what became of them
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
 }
 
 pub(super) async fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode> {
@@ -56,40 +118,29 @@ pub(super) async fn run(command: Command, config: &Config) -> anyhow::Result<Exi
     };
     let store = open_store(database, data_dir.as_deref(), Arc::new(SystemClock)).await?;
     let (outbox, now) = (store.outbox, store.clock.now());
-    let deadline = config.delivery.deadline();
-    let mut missing = false;
-    match command {
-        Command::List { state, most, output } => {
-            let deliveries = outbox.list(&Filter { states: state, most }).await?;
-            match output {
-                Output::Json => show::json(&deliveries)?,
-                Output::Text => list(&deliveries, now)?,
-            }
+    let all_done = match command {
+        Command::List { which, most, after, output } => {
+            let filter = Filter { beyond: after, ..which.filter(config, now)? };
+            list(&*outbox, &filter, most, output, now).await?
         }
-        Command::Show { id } => match outbox.delivery(id).await? {
-            Some(delivery) => show::json(&delivery)?,
-            None => missing = absent(id),
-        },
-        Command::Retry { ids } => {
-            for id in ids {
-                match outbox.retry(id, now, now.after(deadline)).await? {
-                    Some(delivery) => say(&delivery)?,
-                    None => missing = absent(id),
-                }
-            }
+        Command::Show { chosen, most } => {
+            let filter = Filter { most, ..chosen.filter(config, now)? };
+            show(&*outbox, &chosen.ids, &filter).await?
         }
-        Command::Discard { ids } => {
-            for id in ids {
-                let hint = "an operator discarded it";
-                match outbox.end(id, Reason::Discarded, hint, now).await? {
-                    Some(delivery) => say(&delivery)?,
-                    None => missing = absent(id),
-                }
-            }
+        Command::Retry { chosen, how } => {
+            let deadline = now.after(config.delivery.deadline());
+            let filter = chosen.filter(config, now)?;
+            let steering = Steering { outbox: &*outbox, act: Act::Retry { deadline }, now, how };
+            steering.run(&chosen.ids, filter).await?
         }
-    }
+        Command::Discard { chosen, how } => {
+            let filter = chosen.filter(config, now)?;
+            let steering = Steering { outbox: &*outbox, act: Act::Discard, now, how };
+            steering.run(&chosen.ids, filter).await?
+        }
+    };
     outbox.close().await;
-    Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A mistyped directory is an error, and not an empty outbox.
@@ -101,7 +152,52 @@ fn existing(data_dir: PathBuf) -> Result<PathBuf, ConfigError> {
     Err(ConfigError::setting("HERALD_DATA_DIR", error))
 }
 
-fn list(deliveries: &[Delivery], now: Timestamp) -> std::io::Result<()> {
+async fn list(
+    outbox: &dyn Outbox,
+    filter: &Filter,
+    most: u32,
+    output: Output,
+    now: Timestamp,
+) -> anyhow::Result<bool> {
+    // One more, to know whether there is one.
+    let mut found = outbox.list(&Filter { most: most.saturating_add(1), ..filter.clone() }).await?;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let more = found.len() > most;
+    found.truncate(most);
+    match output {
+        Output::Json => show::json(&found)?,
+        Output::Text => table(&found, now)?,
+    }
+    if let (true, Some(last), Output::Text) = (more, found.last(), output) {
+        show::complain(&format!("there are more: add --after {}", last.id));
+    }
+    Ok(true)
+}
+
+async fn show(outbox: &dyn Outbox, ids: &[DeliveryId], filter: &Filter) -> anyhow::Result<bool> {
+    let mut found = Vec::new();
+    let mut complete = true;
+    for id in ids {
+        match outbox.delivery(*id).await? {
+            Some(delivery) => found.push(delivery),
+            None => {
+                complete = false;
+                show::complain(&format!("herald: there is no delivery {id}"));
+            }
+        }
+    }
+    if ids.is_empty() {
+        found = outbox.list(filter).await?;
+    }
+    match (ids, &found[..]) {
+        ([_], [delivery]) => show::json(delivery)?,
+        ([_], _) => {}
+        _ => show::json(&found)?,
+    }
+    Ok(complete)
+}
+
+fn table(deliveries: &[Delivery], now: Timestamp) -> std::io::Result<()> {
     let mut table = Table::new(["ID", "STATE", "CHANNEL", "CLIENT", "AGE", "TRIES", "REASON"]);
     for delivery in deliveries {
         table.row([
@@ -117,21 +213,12 @@ fn list(deliveries: &[Delivery], now: Timestamp) -> std::io::Result<()> {
     table.print()
 }
 
-fn say(delivery: &Delivery) -> std::io::Result<()> {
-    show::text(&format!("{} {}\n", delivery.id, delivery.state.as_str()))
-}
-
-fn absent(id: DeliveryId) -> bool {
-    show::complain(&format!("herald: there is no delivery {id}"));
-    true
-}
-
 /// As kubectl shows it: 42s, 7m, 3h, 2d.
-fn age(age: Duration) -> String {
+pub(super) fn age(age: Duration) -> String {
     match age.as_secs() {
-        s @ 0..120 => format!("{s}s"),
-        s @ 120..7_200 => format!("{}m", s / 60),
-        s @ 7_200..172_800 => format!("{}h", s / 3_600),
-        s => format!("{}d", s / 86_400),
+        s if s < 2 * MINUTE => format!("{s}s"),
+        s if s < 2 * HOUR => format!("{}m", s / MINUTE),
+        s if s < 2 * DAY => format!("{}h", s / HOUR),
+        s => format!("{}d", s / DAY),
     }
 }

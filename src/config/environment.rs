@@ -7,9 +7,9 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{Config, ConfigError};
-use crate::a2a;
 use crate::delivery::OnUnknown;
 use crate::model::PlatformKind;
+use crate::{a2a, clock};
 
 /// One variable.
 pub struct Variable {
@@ -30,6 +30,10 @@ enum Set {
     Path(fn(&mut Config) -> &mut Option<PathBuf>),
     Flag(fn(&mut Config) -> &mut bool),
     OnUnknown,
+    /// A time in whole hours.
+    Hours(fn(&mut Config) -> &mut u32),
+    /// A time in whole days.
+    Days(fn(&mut Config) -> &mut u32),
     /// A secret whose file is a setting of its own, because it is read again and again.
     Inline(fn(&mut Config) -> &mut Option<SecretString>),
     A2aVersion,
@@ -218,6 +222,16 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "a send whose outcome nobody knows: resend, hold [default: resend]",
         set: Set::OnUnknown,
     },
+    Variable {
+        name: "HERALD_KEEP_PAYLOAD",
+        meaning: "how long after its end what a message said is kept, and can be retried [default: 24h]",
+        set: Set::Hours(|c| &mut c.delivery.keep_payload_hours),
+    },
+    Variable {
+        name: "HERALD_KEEP_ROWS",
+        meaning: "how long after its end it is known what became of a message [default: 30d]",
+        set: Set::Days(|c| &mut c.delivery.keep_rows_days),
+    },
 ];
 
 /// Puts what the environment says on top of `config`. An empty variable counts as unset.
@@ -269,6 +283,14 @@ pub(super) fn apply(
                     _ => return Err(shape("true or false")),
                 }
             }
+            Set::Hours(field) => {
+                *field(config) =
+                    whole(&value, 3600).ok_or_else(|| shape("whole hours: write 24h or 2d"))?;
+            }
+            Set::Days(field) => {
+                *field(config) =
+                    whole(&value, 24 * 3600).ok_or_else(|| shape("whole days: write 30d"))?;
+            }
             Set::OnUnknown => {
                 config.delivery.on_unknown = match value.as_str() {
                     "resend" => OnUnknown::Resend,
@@ -279,6 +301,12 @@ pub(super) fn apply(
         }
     }
     Ok(())
+}
+
+/// A length of time as a whole number of units of so many seconds.
+fn whole(value: &str, unit: u64) -> Option<u32> {
+    let seconds = clock::length(value).ok()?.as_secs();
+    seconds.is_multiple_of(unit).then(|| u32::try_from(seconds / unit).ok())?
 }
 
 /// A secret from its variable, or from the file that `NAME_FILE` names.

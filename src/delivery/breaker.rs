@@ -27,12 +27,12 @@ pub(super) fn verdict(
     now: Timestamp,
 ) -> Option<Verdict> {
     let Asked { platform, fingerprint, troubled } = asked;
-    let works = troubled.then_some(Verdict::Works);
+    let works = troubled.then_some(Verdict::Works { at: now });
     let Err(failure) = answer else { return works };
-    let pause = |hint, refused| Pause { reason: failure.reason, hint, refused };
+    let pause = |hint, refused| Pause { reason: failure.reason, hint, since: now, refused };
     match failure.reason {
         Reason::Auth => {
-            Some(Verdict::Refused { fingerprint, pause: pause(failure.hint.clone(), true) })
+            Some(Verdict::Refused { pause: pause(failure.hint.clone(), Some(fingerprint)) })
         }
         Reason::Unreachable
         | Reason::Timeout
@@ -43,7 +43,7 @@ pub(super) fn verdict(
             let hint = format!(
                 "{title} failed {TOO_OFTEN} times in a row, so all messages to {title} wait, and one is tried every {seconds} s"
             );
-            Some(Verdict::Fails { pause: pause(hint, false), probe_at: now.after(probe) })
+            Some(Verdict::Fails { pause: pause(hint, None), probe_at: now.after(probe) })
         }
         // Ours, not the platform's.
         Reason::Internal | Reason::Interrupted => None,
@@ -67,21 +67,18 @@ mod tests {
     #[test]
     fn an_answer_is_news_only_after_trouble() {
         assert_eq!(of(Ok(()), false), None);
-        assert_eq!(of(Ok(()), true), Some(Verdict::Works));
-        assert_eq!(of(Err(Reason::RateLimited), true), Some(Verdict::Works));
+        assert_eq!(of(Ok(()), true), Some(Verdict::Works { at: NOW }));
+        assert_eq!(of(Err(Reason::RateLimited), true), Some(Verdict::Works { at: NOW }));
         assert_eq!(of(Err(Reason::NotInChannel), false), None);
         assert_eq!(of(Err(Reason::Internal), true), None);
     }
 
     #[test]
     fn a_refused_secret_is_named_and_a_failing_platform_tried_again() {
-        let Some(Verdict::Refused { fingerprint, pause }) = of(Err(Reason::Auth), false) else {
+        let Some(Verdict::Refused { pause }) = of(Err(Reason::Auth), false) else {
             panic!("not refused");
         };
-        assert_eq!(
-            (fingerprint.as_str(), pause.hint.as_str(), pause.refused),
-            ("f", "the hint", true)
-        );
+        assert_eq!((pause.hint.as_str(), pause.refused.as_deref()), ("the hint", Some("f")));
         let Some(Verdict::Fails { pause, probe_at }) = of(Err(Reason::ServerError), false) else {
             panic!("not failed");
         };

@@ -312,7 +312,9 @@ impl Inner {
     async fn send(&self, platform: &dyn Platform, claim: Claim) -> Settled {
         let Claim { mut delivery, interrupted, thread, troubled, .. } = claim;
         let now = self.clock.now();
-        if delivery.deadline <= now && !interrupted {
+        // Nobody could send what waited for a secret: it has not had its time yet.
+        let refused = delivery.paused.as_ref().is_some_and(|pause| pause.refused.is_some());
+        if delivery.deadline <= now && !interrupted && !refused {
             let hint = match &delivery.hint {
                 Some(hint) => {
                     format!("it could not be delivered in time; the last failure: {hint}")
@@ -467,7 +469,7 @@ fn log(settled: &Settled) {
         Some(Verdict::Fails { pause, .. }) => {
             tracing::debug!(%platform, reason = %pause.reason, "the platform failed");
         }
-        Some(Verdict::Works) => tracing::info!(%platform, "the platform answers again"),
+        Some(Verdict::Works { .. }) => tracing::info!(%platform, "the platform answers again"),
         None => {}
     }
     match (delivery.state.is_final(), delivery.reason) {

@@ -279,7 +279,7 @@ impl Bench {
                 }
                 report = worker.tick() => {
                     let pending = self.outbox.list(&crate::store::Filter {
-                        states: vec![DeliveryState::Queued, DeliveryState::Sending], most: 1,
+                        states: vec![DeliveryState::Queued, DeliveryState::Sending], most: 1, ..Default::default()
                     }).await.unwrap();
                     if pending.is_empty() {
                         return;
@@ -538,12 +538,12 @@ async fn a_refused_token_stops_its_bot_until_it_changes() {
     bench.platform.world.lock().unwrap().script.push_back(Turn::Unauthorized);
     for _ in 0..5 {
         worker.tick().await.unwrap();
-        bench.clock.advance(Duration::from_secs(600));
+        bench.clock.advance(Duration::from_secs(100_000));
     }
     assert_eq!(bench.platform.world.lock().unwrap().script.len(), 0, "both were on their way");
     for delivery in bench.states(&ids).await {
         assert_eq!((delivery.state, delivery.attempts), (DeliveryState::Queued, 1));
-        assert_eq!(delivery.paused.map(|pause| pause.refused), Some(true));
+        assert!(delivery.paused.unwrap().refused.is_some());
     }
     *bench.platform.secret.lock().unwrap() = "new".to_owned();
     bench.run().await;

@@ -97,8 +97,12 @@ pub struct Pause {
     pub reason: Reason,
     /// One sentence: what is wrong and what to do.
     pub hint: String,
-    /// Nothing is tried until somebody changes the secret; else it is tried again by itself.
-    pub refused: bool,
+    /// Since when.
+    pub since: Timestamp,
+    /// The secret that was refused, by its [fingerprint](crate::platform::Credential::fingerprint): nothing is tried with
+    /// it. Without one, the bot is tried again by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// How it was settled whether an attempt without an answer had reached the chat.
@@ -267,6 +271,9 @@ pub struct Delivery {
     pub created_at: Timestamp,
     /// When it came to its end.
     pub finished_at: Option<Timestamp>,
+    /// When what it said was taken out of it, some time after its end. Its steps are gone: it can no longer be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expunged_at: Option<Timestamp>,
     /// The W3C trace context of whoever asked for it, where traces are exported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
@@ -307,6 +314,7 @@ impl Delivery {
             deadline,
             created_at: now,
             finished_at: None,
+            expunged_at: None,
             traceparent: None,
         }
     }
@@ -335,6 +343,24 @@ impl Delivery {
         });
         self.reason = Some(reason);
         self.finished_at = Some(now);
+    }
+
+    /// Gets back from `same`, a submission of the same content, what was taken out of it. What has arrived stays arrived,
+    /// unless the rendering has changed so much that the place where it stopped is not there any more.
+    pub fn refill(&mut self, same: &Self) {
+        let Self { steps, placement, invitation, warnings, .. } = same.clone();
+        if self.cursor == 0 || self.cursor >= steps.len() {
+            self.cursor = 0;
+            self.messages.clear();
+            self.placement = placement;
+        } else {
+            // It goes on in the thread in which it stopped.
+            self.placement.respond = placement.respond;
+        }
+        self.steps = steps;
+        self.invitation = invitation;
+        self.warnings = warnings;
+        self.expunged_at = None;
     }
 
     /// Somebody does not want it sent any more.
@@ -366,7 +392,7 @@ impl Delivery {
         };
         let queued = status == Status::Queued;
         let paused = self.paused.as_ref().filter(|_| queued);
-        let stopped = paused.is_some_and(|pause| pause.refused);
+        let stopped = paused.is_some_and(|pause| pause.refused.is_some());
         Receipt {
             status,
             delivery_id: self.id.to_string(),

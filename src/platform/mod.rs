@@ -26,8 +26,8 @@ use self::finding::{Finding, Purpose};
 use self::listener::Listener;
 use crate::clock::{Clock, Timestamp};
 use crate::model::{
-    Attachment, ChannelId, ChannelInfo, Failure, Identity, Part, Placement, PlatformKind, Reason,
-    Step,
+    Attachment, ChannelId, ChannelInfo, Failure, Identity, Part, Pause, Placement, PlatformKind,
+    Reason, Step,
 };
 use crate::policy::Route;
 use crate::render::{Document, RenderError};
@@ -75,6 +75,12 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// Whether nothing is tried with this secret: it was refused.
+    #[must_use]
+    pub fn is_stopped_by(&self, pause: &Pause) -> bool {
+        pause.refused.as_ref() == Some(&self.fingerprint)
+    }
+
     /// That of a `secret` that is shown to `base`.
     #[must_use]
     fn new(base: &Url, secret: &SecretString, pace: Pace) -> Self {

@@ -145,10 +145,14 @@ pub(super) async fn exchange_after(
     for event in events {
         world.tell(event);
     }
-    if fault.is_some_and(|f| f.kind == FaultKind::DropAfter) {
-        return broken(answer.bytes());
+    match fault.map(|fault| fault.kind) {
+        Some(FaultKind::DropAfter) => broken(answer.bytes()),
+        Some(FaultKind::HangAfter) => {
+            tokio::time::sleep(HANG).await;
+            html(StatusCode::GATEWAY_TIMEOUT, "Gateway Time-out")
+        }
+        _ => answer.into_response(),
     }
-    answer.into_response()
 }
 
 /// Logs a request and takes the fault that strikes it.

@@ -60,6 +60,8 @@ pub enum FaultKind {
     DropBefore,
     /// The request is applied, then the connection breaks in the middle of the answer.
     DropAfter,
+    /// The request is applied, and no answer comes; it ends when the client leaves, or after 60 s.
+    HangAfter,
     /// The token was revoked.
     RevokedToken,
     /// Slack: the token is wrong (`invalid_auth`).
@@ -163,6 +165,7 @@ impl FaultKind {
             Self::Hang => "hang",
             Self::DropBefore => "drop_before",
             Self::DropAfter => "drop_after",
+            Self::HangAfter => "hang_after",
             Self::RevokedToken => "revoked_token",
             Self::InvalidAuth => "invalid_auth",
             Self::MissingScope => "missing_scope",

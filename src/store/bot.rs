@@ -74,15 +74,22 @@ impl Bot {
         true
     }
 
-    /// Notes what an attempt says about it.
-    pub(super) fn record(&mut self, hold: Option<Hold>, verdict: Option<Verdict>) {
+    /// Notes what an attempt says about it. Returns since when its secret was refused, and when that ended, if it has:
+    /// nobody could have sent what waited meanwhile, so it has that time on top.
+    pub(super) fn record(
+        &mut self,
+        hold: Option<Hold>,
+        verdict: Option<Verdict>,
+    ) -> Option<(Timestamp, Timestamp)> {
+        let mut refused = None;
         match verdict {
             None => {}
-            Some(Verdict::Works) => {
+            Some(Verdict::Works { at }) => {
                 if self.failures >= TOO_OFTEN {
                     self.not_before = 0;
                 }
                 self.failures = 0;
+                refused = self.refused_since().map(|since| (since, at));
                 self.pause = None;
             }
             Some(Verdict::Fails { pause, probe_at }) => {
@@ -90,16 +97,36 @@ impl Bot {
                 if self.failures >= TOO_OFTEN {
                     // Not the end of the probe's lease: the probe is over.
                     self.not_before = probe_at.0;
-                    self.pause = Some(pause);
+                    self.pause = Some(self.still(pause));
                 }
             }
-            Some(Verdict::Refused { fingerprint, pause }) => {
-                self.refused = Some(fingerprint);
-                self.pause = Some(pause);
+            Some(Verdict::Refused { pause }) => {
+                self.refused.clone_from(&pause.refused);
+                self.pause = Some(self.still(pause));
             }
         }
         if let Some(Hold { until, scope: Scope::Credential }) = hold {
             self.not_before = self.not_before.max(until.0);
         }
+        refused
+    }
+
+    /// Nothing stands in its way any more but its pace; returns as [`Bot::record`] does.
+    pub(super) fn resume(&mut self, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+        let refused = self.refused_since().map(|since| (since, now));
+        *self = Self { tat: self.tat, ..Self::default() };
+        refused
+    }
+
+    fn refused_since(&self) -> Option<Timestamp> {
+        self.pause.as_ref().filter(|pause| pause.refused.is_some()).map(|pause| pause.since)
+    }
+
+    /// The pause as it goes on, if it is one of the same kind.
+    fn still(&self, pause: Pause) -> Pause {
+        let earlier = self.pause.as_ref();
+        let same = earlier.filter(|earlier| earlier.refused.is_some() == pause.refused.is_some());
+        let since = same.map_or(pause.since, |earlier| earlier.since);
+        Pause { since, ..pause }
     }
 }

@@ -49,6 +49,17 @@ pub struct Saved {
     pub release: bool,
 }
 
+/// How many of each were forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Events that had been handled.
+    pub events: u64,
+    /// Conversations that were idle.
+    pub conversations: u64,
+    /// Buttons that had expired.
+    pub buttons: u64,
+}
+
 /// Events, and the conversations they belong to.
 ///
 /// An event waits until a step of its conversation is saved that handled it. A conversation is held by one process at a
@@ -109,9 +120,15 @@ pub trait Conversations: Send + Sync + 'static {
     /// the end of a lease that is renewed by then. `None` if nothing is to do anywhere.
     async fn next_look(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Forgets handled events and idle conversations that changed before `before`, and buttons that expired by `now`.
-    /// A conversation is idle if nobody holds it, nothing waits in it and no time is set.
-    async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<(), StoreError>;
+    /// Forgets handled events and idle conversations that changed before `before`, and buttons that expired by `now`: at
+    /// most `most` of each. A conversation is idle if nobody holds it, nothing waits in it and no time is set. Returns how
+    /// many of each there were; fewer than `most` are the last, or another process is at the others.
+    async fn forget(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Forgotten, StoreError>;
 }
 
 /// Who may do what only one process may do, and how far it has come.

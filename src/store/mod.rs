@@ -6,13 +6,15 @@
 mod bot;
 #[cfg(test)]
 pub(crate) mod contract;
+mod filter;
 mod inbound;
 pub mod postgres;
 mod rows;
 pub mod sqlite;
 
 pub use bot::TOO_OFTEN;
-pub use inbound::{ConversationKey, Conversations, Held, Leases, Saved, Waiting};
+pub use filter::{Filter, Place};
+pub use inbound::{ConversationKey, Conversations, Forgotten, Held, Leases, Saved, Waiting};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::model::{
-    ClientName, Delivery, DeliveryId, DeliveryState, Doubt, Pause, Placement, PlatformKind, Scope,
+    ClientName, Delivery, DeliveryId, Doubt, Pause, Placement, PlatformKind, Scope,
 };
 use crate::platform::{Credential, Pace};
 
@@ -119,7 +121,10 @@ pub struct Claim {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The platform answers it.
-    Works,
+    Works {
+        /// When it did.
+        at: Timestamp,
+    },
     /// The platform failed or did not answer.
     Fails {
         /// What whoever waits for this bot is told, once it has failed [too often](TOO_OFTEN).
@@ -129,9 +134,7 @@ pub enum Verdict {
     },
     /// The platform refused its secret.
     Refused {
-        /// Which secret ([`Credential::fingerprint`]).
-        fingerprint: String,
-        /// What whoever waits for this bot is told.
+        /// What whoever waits for this bot is told; names the secret.
         pause: Pause,
     },
 }
@@ -188,13 +191,13 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
 }
 
-/// Which deliveries to list.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only these states; empty for all.
-    pub states: Vec<DeliveryState>,
-    /// At most so many, the newest.
-    pub most: u32,
+/// What did not arrive on a platform lately, or may not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// How many deliveries failed; those that an operator discarded are not counted.
+    pub failed: u64,
+    /// Of how many nobody knows whether they arrived.
+    pub unknown: u64,
 }
 
 /// Deliveries and their lanes.
@@ -232,11 +235,11 @@ pub trait Outbox: Send + Sync + 'static {
         id: DeliveryId,
     ) -> Result<Option<Delivery>, StoreError>;
 
-    /// Deliveries, newest first.
+    /// Deliveries, newest first: those submitted last, in the order of their lanes.
     async fn list(&self, filter: &Filter) -> Result<Vec<Delivery>, StoreError>;
 
-    /// Puts a failed or unknown delivery back into its lane, accepted anew `now`, with `deadline`. `None` if there is no
-    /// such delivery.
+    /// Puts a failed or unknown delivery back into its lane, accepted anew `now`, with `deadline`. Any other stays as it is,
+    /// and so does one of which what it said was expunged. `None` if there is no such delivery.
     async fn retry(
         &self,
         id: DeliveryId,
@@ -260,8 +263,29 @@ pub trait Outbox: Send + Sync + 'static {
     /// The bots that wait, because their platform fails or refuses their secret, and why.
     async fn pauses(&self) -> Result<BTreeMap<PlatformKind, Pause>, StoreError>;
 
-    /// Lets a bot that waits try again at once, with the same secret as well.
-    async fn resume(&self, platform: PlatformKind) -> Result<(), StoreError>;
+    /// Lets a bot that waits try again `now`, with the same secret as well.
+    async fn resume(&self, platform: PlatformKind, now: Timestamp) -> Result<(), StoreError>;
+
+    /// What failed, or ended unknown, of what was accepted after `since`, by platform; one without trouble is left out.
+    async fn trouble(
+        &self,
+        since: Timestamp,
+    ) -> Result<BTreeMap<PlatformKind, Trouble>, StoreError>;
+
+    /// Takes what was said out of at most `most` deliveries that ended at `ended` or before: what people would read, whom
+    /// it answers and where that is a secret. What became of them stays, and so do the names under which they are found.
+    /// Returns how many there were; fewer than `most` are the last, or another process is at the others.
+    async fn expunge(&self, ended: Timestamp, now: Timestamp, most: u32)
+    -> Result<u64, StoreError>;
+
+    /// Removes at most `most` expunged deliveries that ended at `ended` or before, and the threads of words that no other
+    /// delivery has. One that a later delivery edited stays for as long as that. Returns how many, as
+    /// [`expunge`](Self::expunge) does.
+    async fn remove(&self, ended: Timestamp, most: u32) -> Result<u64, StoreError>;
+
+    /// Gives a bounded part of the room that is free back to the disk, if there is much; false if nothing was to do. Where
+    /// the engine does that by itself, there never is.
+    async fn shrink(&self) -> Result<bool, StoreError>;
 
     /// Fails if nothing can be stored right now.
     async fn check_writable(&self) -> Result<(), StoreError>;

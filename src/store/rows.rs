@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
 use crate::clock::Timestamp;
-use crate::model::{ClientName, Delivery, DeliveryId};
+use crate::model::{ClientName, Delivery, DeliveryId, PlatformKind};
 use crate::platform::Pace;
 use crate::store::StoreError;
 
@@ -83,6 +83,7 @@ pub(super) fn delivery(row: &impl Columns) -> Result<Delivery, StoreError> {
         deadline: Timestamp(number(row, "deadline")?),
         created_at: Timestamp(number(row, "created_at")?),
         finished_at: row.number("finished_at")?.map(Timestamp),
+        expunged_at: row.number("expunged_at")?.map(Timestamp),
         traceparent: row.text("traceparent")?,
     })
 }
@@ -96,6 +97,16 @@ pub(super) fn readable(row: &impl Columns) -> Option<Delivery> {
             tracing::warn!(delivery = id, %error, "left out of the list");
         })
         .ok()
+}
+
+/// A platform's name.
+pub(super) fn platform(name: &str) -> Result<PlatformKind, StoreError> {
+    PlatformKind::named(name).ok_or_else(|| StoreError::Corrupt(format!("platform {name}")))
+}
+
+/// How many rows there are, as the engines count.
+pub(super) fn count(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or_default()
 }
 
 /// GCRA: the new theoretical arrival time once a turn is taken `now`, and when the next turn may be.

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 
 use self::labels::{
     Access, Agent, Ambiguous, Approval, Breaker, Call, Denial, Ended, Heard, Kind, Lost, Of,
-    Paused, Queue, Redacted, Request, Stands, Tool, TurnEnd, Voice,
+    Paused, Queue, Redacted, Removed, Request, Stands, Tool, TurnEnd, Voice,
 };
-pub use self::labels::{Decision, Gate, Lease, Redaction, StoreAccess, Taking, TurnOutcome};
+pub use self::labels::{Decision, Gate, Kept, Lease, Redaction, StoreAccess, Taking, TurnOutcome};
 use crate::model::{Delivery, DeliveryState, Doubt, Failure, Pause, PlatformKind, Reason, Scope};
 
 /// The media type of what [`Metrics::encode`] writes.
@@ -74,6 +74,8 @@ struct Inner {
     calls: Count<Call>,
     call_times: Times<Tool>,
     unauthorized: Counter,
+    expunged: Counter,
+    removed: Count<Removed>,
 }
 
 impl Default for Metrics {
@@ -175,11 +177,20 @@ impl Metrics {
                 "Requests to /mcp without a valid token",
                 Counter::default(),
             ),
+            expunged: all.register(
+                "retention_expunged",
+                "Messages of which what they said was taken out of the store",
+                Counter::default(),
+            ),
+            removed: all.count("retention_removed", "What was removed from the store altogether"),
             registry: all.0,
         };
         let metrics = Self(Arc::new(inner));
         for &kind in Lease::ALL {
             zero(&metrics.0.leases_lost, Lost { kind });
+        }
+        for &what in Kept::ALL {
+            zero(&metrics.0.removed, Removed { what });
         }
         for &access in StoreAccess::ALL {
             zero(&metrics.0.store_times, Access { access });
@@ -328,7 +339,7 @@ impl Metrics {
     fn breaker(&self, platform: PlatformKind, pause: Option<&Pause>) {
         let current = match pause {
             None => Breaker::Closed,
-            Some(pause) if pause.refused => Breaker::Refused,
+            Some(pause) if pause.refused.is_some() => Breaker::Refused,
             Some(_) => Breaker::Open,
         };
         for &state in Breaker::ALL {
@@ -379,6 +390,16 @@ impl Metrics {
     #[must_use]
     pub fn call(&self, tool: &'static str) -> Calling {
         Calling { metrics: self.clone(), tool, since: Instant::now(), ok: false }
+    }
+
+    /// What so many messages said is not stored any more.
+    pub fn expunged(&self, count: u64) {
+        self.0.expunged.inc_by(count);
+    }
+
+    /// So much is not stored any more.
+    pub fn removed(&self, what: Kept, count: u64) {
+        self.0.removed.get_or_create(&Removed { what }).inc_by(count);
     }
 
     /// A request to `/mcp` had no valid token.

@@ -15,6 +15,13 @@ const TO_FOLLOW: [&str; 3] = ["channels:history", "groups:history", "im:history"
 const TO_KNOW: [&str; 2] = ["channels:read", "groups:read"];
 const FOR_FILES: [&str; 2] = ["files:read", "files:write"];
 
+/// With these it can be looked up whether a message arrived, where Slack's answer was lost.
+const TO_RECALL: [(&str, &str); 3] = [
+    ("channels:history", "public channels"),
+    ("groups:history", "private channels"),
+    ("im:history", "direct messages"),
+];
+
 /// Tokens that are none of a bot, by how they begin: <https://docs.slack.dev/authentication/tokens>.
 const OTHERS: [(&str, &str); 3] =
     [("xapp-", "an app-level token"), ("xoxp-", "a person's token"), ("xoxe-", "a refresh token")];
@@ -34,12 +41,13 @@ impl Slack {
         }
         match self.probe().await {
             Ok(identity) => {
-                let granted = granted(identity.scopes.as_deref(), purpose);
+                let scopes = identity.scopes.as_deref();
+                let (granted, recalls) = (granted(scopes, purpose), recalls(scopes));
                 let mut token = token(PlatformKind::Slack, Ok(identity));
                 if self.api.token_begins(ROTATES) {
                     token.fix = Some("use an app without token rotation, as herald setup slack describes it: this token ends after 12 hours".to_owned());
                 }
-                vec![token, granted]
+                [Some(token), Some(granted), recalls].into_iter().flatten().collect()
             }
             failed => vec![token(PlatformKind::Slack, failed)],
         }
@@ -87,6 +95,30 @@ fn granted(scopes: Option<&[String]>, purpose: Purpose) -> Finding {
     Finding::fine(WHAT, scopes.join(", "))
 }
 
+/// Whether it can be looked up what arrived, where an answer was lost; `None` if Slack does not tell. It is good to know, and
+/// nothing to warn of: without it the operator's `on_unknown` decides. Pure.
+fn recalls(scopes: Option<&[String]>) -> Option<Finding> {
+    let scopes = scopes?;
+    let has = |wanted: &str| scopes.iter().any(|has| has == wanted);
+    let (may, may_not): (Vec<_>, Vec<_>) = TO_RECALL.into_iter().partition(|(scope, _)| has(scope));
+    let join = |each: fn((&'static str, &'static str)) -> String, them: Vec<_>| {
+        them.into_iter().map(each).collect::<Vec<_>>().join(", ")
+    };
+    let without = join(|(scope, place)| format!("{place} ({scope})"), may_not);
+    let detail = match (join(|(_, place)| place.to_owned(), may), without) {
+        (places, without) if places.is_empty() => {
+            format!("a lost answer is not looked up, HERALD_ON_UNKNOWN decides: {without}")
+        }
+        (places, without) if without.is_empty() => format!("a lost answer is looked up: {places}"),
+        (places, without) => {
+            format!(
+                "a lost answer is looked up: {places}; else HERALD_ON_UNKNOWN decides: {without}"
+            )
+        }
+    };
+    Some(Finding::fine("Slack history", detail))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +150,32 @@ mod tests {
         assert_eq!(found(&["chat:write"], false, false).fix, None);
         assert!(!found(&["channels:read"], true, false).ok);
         assert!(granted(None, Purpose { posts: true, listens: true }).ok);
+    }
+
+    #[test]
+    fn it_is_told_where_a_lost_answer_can_be_looked_up() {
+        let told = |scopes: &[&str]| {
+            let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+            let found = recalls(Some(&scopes)).unwrap();
+            assert!(found.ok && found.fix.is_none(), "a note, no warning: {found:?}");
+            found.detail
+        };
+        let all = TO_RECALL.map(|(scope, _)| scope);
+        assert_eq!(
+            told(&all),
+            "a lost answer is looked up: public channels, private channels, direct messages"
+        );
+        assert_eq!(
+            told(&["chat:write", "channels:history"]),
+            "a lost answer is looked up: public channels; else HERALD_ON_UNKNOWN decides: \
+             private channels (groups:history), direct messages (im:history)"
+        );
+        let none = told(&["chat:write"]);
+        assert!(
+            none.starts_with("a lost answer is not looked up, HERALD_ON_UNKNOWN decides: public"),
+            "{none}"
+        );
+        assert_eq!(recalls(None), None);
     }
 
     /// What `herald setup slack` asks for is all that is looked for here.

@@ -11,6 +11,7 @@ mod home;
 mod inbound;
 mod listener;
 mod origin;
+mod recall;
 pub mod render;
 mod respond;
 mod setup;
@@ -29,6 +30,7 @@ use slack_morphism::prelude::{
     SlackApiChatUpdateRequest, SlackBlock, SlackBlockButtonElement, SlackBlockButtonStyle,
     SlackMarkdownBlock, SlackMessageContent, SlackMessageMetadata,
 };
+use tokio::sync::OnceCell;
 use url::Url;
 use uuid::Uuid;
 
@@ -39,6 +41,7 @@ use super::http::HttpClient;
 use super::known::Known;
 use super::verdict::not_understood;
 use super::{Capabilities, Credential, Pace, Platform, Sent, Signal};
+use crate::clock::Timestamp;
 use crate::model::{
     Action, Attachment, Button, ButtonStyle, CardPart, ChannelId, ChannelInfo, Failure, Identity,
     Part, Placement, PlatformKind, Reason, Step,
@@ -58,6 +61,9 @@ const SIGNAL: Duration = Duration::from_secs(10);
 /// The metadata that names a delivery's step, so that it can be found in the channel's history.
 const EVENT_TYPE: &str = "herald_delivery";
 
+/// What the step's nonce is called in it.
+const NONCE: &str = "delivery";
+
 /// One Slack app's bot.
 #[derive(Debug)]
 pub struct Slack {
@@ -67,6 +73,8 @@ pub struct Slack {
     bot_pace: Pace,
     /// The workspace's URL, for permalinks, under the empty name.
     workspace: Known<Url>,
+    /// The bot's own user ID, once it had to be known.
+    user: OnceCell<String>,
     origins: Origins,
 }
 
@@ -84,6 +92,7 @@ impl Slack {
             // Slack names no number for a workspace; its 429 says when it is too much.
             bot_pace: config.bot_pace.unwrap_or(Pace::new(Duration::from_millis(20), 50)),
             workspace: Known::default(),
+            user: OnceCell::new(),
         })
     }
 
@@ -96,7 +105,7 @@ impl Slack {
     ) -> Result<Sent, Failure> {
         let mut content = content(part);
         // String values alone: Slack's own metadata would allow more, strict readers of it do not.
-        let payload = [("delivery".to_owned(), nonce.to_owned())].into();
+        let payload = [(NONCE.to_owned(), nonce.to_owned())].into();
         content.metadata =
             Some(SlackMessageMetadata::new(EVENT_TYPE.to_owned()).with_event_payload(payload));
         let mut typed = SlackApiChatPostMessageRequest::new(channel.into(), content)
@@ -285,7 +294,7 @@ impl Platform for Slack {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { dedupes: false, recalls: false, threads: true, opens_threads: false }
+        Capabilities { dedupes: false, recalls: true, threads: true, opens_threads: false }
     }
 
     fn pace(&self, _channel: &ChannelId) -> Pace {
@@ -331,6 +340,24 @@ impl Platform for Slack {
                 Err(Failure::give_up(Reason::Internal, "Slack's threads need not be opened"))
             }
         }
+    }
+
+    async fn recall(
+        &self,
+        route: &Route,
+        placement: &Placement,
+        step: &Step,
+        since: Timestamp,
+    ) -> Result<Option<Sent>, Failure> {
+        if !matches!(&step.action, Action::Send { part: Part::Text(_) | Part::Card(_) }) {
+            return Err(Failure::give_up(
+                Reason::MessageNotFound,
+                "whether it arrived cannot be looked up: Slack's files carry no metadata",
+            ));
+        }
+        let (channel, thread) = (route.channel().id(), placement.thread.as_deref());
+        let found = self.look_up(channel, thread, &step.nonce, since).await?;
+        Ok(found.map(|ts| Sent { permalink: self.permalink(channel, &ts, thread), id: ts }))
     }
 
     async fn signal(
@@ -395,3 +422,7 @@ mod tests;
 #[cfg(test)]
 #[path = "answers_tests.rs"]
 mod answers_tests;
+
+#[cfg(test)]
+#[path = "recall_tests.rs"]
+mod recall_tests;

@@ -16,6 +16,13 @@ This is Socket Mode: Herald connects to Slack, and nothing needs to be reachable
 instead, print the other manifest with: SLACK_SIGNING_SECRET=later herald setup slack
 ";
 
+/// Which scopes may be left out, and what is lost without them.
+const OPTIONAL: &str = "
+Optional are the scopes channels:history (public channels), groups:history (private ones) and im:history (direct
+messages): with them the bot follows the threads that it is in, and Herald looks up whether a message arrived where
+Slack's answer was lost. Without them HERALD_ON_UNKNOWN decides about such a message.
+";
+
 /// The app's manifest and what to do with it: for Socket Mode, or for events over HTTP where a signing secret is set.
 /// Shows no secret.
 ///
@@ -100,6 +107,7 @@ settings:
         text,
         "{last}. In Slack: {command} your question. Or invite the bot with /invite @herald, and mention it."
     );
+    text.push_str(OPTIONAL);
     if !http {
         text.push_str(OVER_HTTP);
     }

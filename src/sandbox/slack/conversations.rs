@@ -7,7 +7,7 @@ use super::{Arguments, TEAM, is_true, known_channel, need_scope, required, shape
 use crate::sandbox::Vendor;
 use crate::sandbox::channels::{Channel, Standing};
 use crate::sandbox::exchange::Desk;
-use crate::sandbox::state::{Message, State};
+use crate::sandbox::state::Message;
 
 /// A channel as Slack returns it.
 fn conversation(channel: &Channel) -> Value {
@@ -89,13 +89,18 @@ pub(super) fn list(arguments: &Arguments, desk: &Desk<'_>) -> Result<Value, Refu
     Ok(json!({ "ok": true, "channels": page, "response_metadata": { "next_cursor": next } }))
 }
 
-/// A page of messages, newest or oldest first as given.
-fn page(arguments: &Arguments, messages: &[&Message]) -> Result<Value, Refused> {
-    let (start, limit) = (cursor(arguments)?, limit(arguments, 100, 999)?);
+/// A page of messages, newest or oldest first as given; `parent` is among them whatever the bounds.
+fn page(
+    arguments: &Arguments,
+    messages: &[&Message],
+    parent: Option<&str>,
+    default: usize,
+    most: usize,
+) -> Result<Value, Refused> {
+    let (start, limit) = (cursor(arguments)?, limit(arguments, default, most)?);
     let with_metadata = is_true(arguments, "include_all_metadata");
     let inclusive = is_true(arguments, "inclusive");
-    let bound = |name| text_of(arguments, name).and_then(|t| t.parse::<f64>().ok());
-    let (oldest, latest) = (bound("oldest"), bound("latest"));
+    let (oldest, latest) = (bound(arguments, "oldest")?, bound(arguments, "latest")?);
     let within: Vec<&&Message> = messages
         .iter()
         .filter(|message| {
@@ -104,7 +109,7 @@ fn page(arguments: &Arguments, messages: &[&Message]) -> Result<Value, Refused> 
             };
             let after = oldest.is_none_or(|o| ts > o || (inclusive && ts >= o));
             let before = latest.is_none_or(|l| ts < l || (inclusive && ts <= l));
-            after && before
+            (after && before) || parent == Some(&message.id)
         })
         .collect();
     let next = next_cursor(start, limit, within.len());
@@ -123,31 +128,50 @@ fn page(arguments: &Arguments, messages: &[&Message]) -> Result<Value, Refused> 
     Ok(body)
 }
 
-fn readable(arguments: &Arguments, state: &State) -> Result<Vec<Message>, Refused> {
-    let channel = known_channel(Some(required(arguments, "channel")?), state)?;
+/// A timestamp that bounds what is shown.
+fn bound(arguments: &Arguments, name: &str) -> Result<Option<f64>, Refused> {
+    let ts = text_of(arguments, name).filter(|ts| !ts.is_empty());
+    let ts = ts.map(|ts| ts.parse().map_err(|_| Refused::code(&format!("invalid_ts_{name}"))));
+    ts.transpose()
+}
+
+/// What was said in a channel that the bot is in, if the token may read such channels.
+fn readable(arguments: &Arguments, desk: &Desk<'_>) -> Result<Vec<Message>, Refused> {
+    let channel = known_channel(Some(required(arguments, "channel")?), desk.state)?;
+    need_scope(
+        match (channel.direct, channel.private) {
+            (Some(_), _) => "im:history",
+            (None, true) => "groups:history",
+            (None, false) => "channels:history",
+        },
+        desk,
+    )?;
     if channel.standing == Standing::Outside {
         return Err(Refused::code("not_in_channel"));
     }
-    let mut messages = state.messages(&channel.key());
+    let mut messages = desk.state.messages(&channel.key());
     messages.retain(|m| !m.deleted);
     Ok(messages)
 }
 
-pub(super) fn history(arguments: &Arguments, state: &State) -> Result<Value, Refused> {
-    let messages = readable(arguments, state)?;
+/// `conversations.history`: what stands in the channel itself, newest first.
+pub(super) fn history(arguments: &Arguments, desk: &Desk<'_>) -> Result<Value, Refused> {
+    let messages = readable(arguments, desk)?;
     let broadcast = |m: &Message| m.payload.get("reply_broadcast") == Some(&Value::Bool(true));
     let top: Vec<&Message> =
         messages.iter().rev().filter(|m| m.thread.is_none() || broadcast(m)).collect();
-    page(arguments, &top)
+    page(arguments, &top, None, 100, 999)
 }
 
-pub(super) fn replies(arguments: &Arguments, state: &State) -> Result<Value, Refused> {
-    let messages = readable(arguments, state)?;
+/// `conversations.replies`: a parent and its thread, oldest first. Of a reply it shows the reply alone
+/// (slackapi/bolt-python#783).
+pub(super) fn replies(arguments: &Arguments, desk: &Desk<'_>) -> Result<Value, Refused> {
+    let messages = readable(arguments, desk)?;
     let ts = required(arguments, "ts")?;
     let thread: Vec<&Message> =
         messages.iter().filter(|m| m.id == ts || m.thread.as_deref() == Some(ts)).collect();
     if thread.is_empty() {
         return Err(Refused::code("thread_not_found"));
     }
-    page(arguments, &thread)
+    page(arguments, &thread, Some(ts), 1000, 1000)
 }

@@ -270,8 +270,8 @@ fn answer(
         "chat.getPermalink" => chat::permalink(arguments, desk.state),
         "conversations.info" => conversations::info(arguments, &desk),
         "conversations.list" => conversations::list(arguments, &desk),
-        "conversations.history" => conversations::history(arguments, desk.state),
-        "conversations.replies" => conversations::replies(arguments, desk.state),
+        "conversations.history" => conversations::history(arguments, &desk),
+        "conversations.replies" => conversations::replies(arguments, &desk),
         _ => Err(Refused::code("unknown_method")),
     }
 }
@@ -328,7 +328,8 @@ fn warn(body: &mut Value, warning: &str) {
     }
 }
 
-/// A message as Slack returns it.
+/// A message as Slack returns it. Unless all metadata is asked for, it is named and its payload left out
+/// (slackapi/python-slack-sdk#1501).
 fn shape(message: &Message, with_metadata: bool) -> Value {
     let mut out = json!({ "type": "message", "ts": message.id, "text": message.text });
     let Some(object) = out.as_object_mut() else {
@@ -345,8 +346,10 @@ fn shape(message: &Message, with_metadata: bool) -> Value {
                 add(name, value.clone());
             }
         }
-        if with_metadata && let Some(metadata) = message.payload.get("metadata") {
-            add("metadata", metadata.clone());
+        if let Some(metadata) = message.payload.get("metadata") {
+            let named = metadata.get("event_type").cloned().unwrap_or_default();
+            let named = json!({ "event_type": named });
+            add("metadata", if with_metadata { metadata.clone() } else { named });
         }
     } else {
         add("user", json!(person(Vendor::Slack, &message.author).id));

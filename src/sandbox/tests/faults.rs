@@ -150,9 +150,10 @@ async fn broken_connections_before_and_after() {
 
 #[tokio::test]
 async fn a_hanging_request_gets_no_answer() {
-    for vendor in ALL {
+    let kinds = [(FaultKind::Hang, 0), (FaultKind::HangAfter, 1)];
+    for (vendor, (kind, messages)) in ALL.into_iter().flat_map(|it| kinds.map(|kind| (it, kind))) {
         let served = serve().await;
-        served.world.fault(Fault::new(vendor, FaultKind::Hang));
+        served.world.fault(Fault::new(vendor, kind));
         let request = tokio::spawn(post(&served, vendor).send());
         let arrived = async {
             while served.world.requests().is_empty() {
@@ -163,8 +164,8 @@ async fn a_hanging_request_gets_no_answer() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(!request.is_finished(), "{vendor:?} answered");
         request.abort();
-        assert_eq!(served.last_outcome(), "fault:hang");
-        assert_eq!(kept(&served, vendor), 0);
+        assert_eq!(served.last_outcome(), format!("fault:{}", kind.as_str()));
+        assert_eq!(kept(&served, vendor), messages);
     }
 }
 

@@ -324,7 +324,7 @@ async fn history_tells_the_metadata_when_asked() {
     assert_eq!(texts, ["two", "one"], "newest first, replies apart");
     assert_eq!(history["messages"][1]["metadata"], metadata);
     let silent = form(&served, "conversations.history", &[("channel", "C0ALERTS")]).await;
-    assert!(silent["messages"][1].get("metadata").is_none());
+    assert_eq!(silent["messages"][1]["metadata"], json!({ "event_type": "herald" }));
 
     let ts = first["ts"].as_str().unwrap();
     let later = [("channel", "C0ALERTS"), ("oldest", ts)];
@@ -335,4 +335,93 @@ async fn history_tells_the_metadata_when_asked() {
     assert_eq!(replies["messages"].as_array().unwrap().len(), 2);
     let refused = form(&served, "conversations.history", &[("channel", "C0OUTSIDE")]).await;
     assert_eq!(refused["error"], "not_in_channel");
+}
+
+#[tokio::test]
+async fn history_and_replies_come_in_pages() {
+    let served = serve().await;
+    let metadata = json!({ "event_type": "herald", "event_payload": { "key": "k1" } });
+    let parent = post(&served, json!({ "channel": "C0ALERTS", "text": "0" })).await;
+    let parent = parent["ts"].as_str().unwrap();
+    for n in 1..=4 {
+        let reply = json!({
+            "channel": "C0ALERTS", "text": n.to_string(), "thread_ts": parent, "metadata": metadata,
+            "reply_broadcast": n == 4,
+        });
+        post(&served, reply).await;
+    }
+    let read = async |method: &str, more: &[(&str, &str)]| {
+        let all = [&[("channel", "C0ALERTS")], more].concat();
+        let page = form(&served, method, &all).await;
+        let texts: Vec<String> = page["messages"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{page}"))
+            .iter()
+            .map(|m| m["text"].as_str().unwrap().to_owned())
+            .collect();
+        (texts.join(" "), page)
+    };
+    let (texts, page) = read("conversations.replies", &[("ts", parent), ("limit", "2")]).await;
+    assert_eq!((texts.as_str(), &page["has_more"]), ("0 1", &json!(true)), "oldest first");
+    let cursor = page["response_metadata"]["next_cursor"].as_str().unwrap();
+    let further = [("ts", parent), ("limit", "2"), ("cursor", cursor)];
+    let (texts, page) = read("conversations.replies", &further).await;
+    assert_eq!(texts, "2 3");
+    let cursor = page["response_metadata"]["next_cursor"].as_str().unwrap();
+    let last =
+        [("ts", parent), ("limit", "2"), ("cursor", cursor), ("include_all_metadata", "true")];
+    let (texts, page) = read("conversations.replies", &last).await;
+    assert_eq!((texts.as_str(), &page["has_more"]), ("4", &json!(false)));
+    assert_eq!(page["messages"][0]["metadata"], metadata);
+    let latest = page["messages"][0]["ts"].as_str().unwrap();
+
+    // The parent is shown whatever the bounds; of a reply, the reply alone.
+    let since = [("ts", parent), ("oldest", latest), ("inclusive", "true")];
+    assert_eq!(read("conversations.replies", &since).await.0, "0 4");
+    let (texts, page) = read("conversations.replies", &[("ts", latest)]).await;
+    assert_eq!((texts.as_str(), page["messages"][0]["thread_ts"].as_str()), ("4", Some(parent)));
+    // What was broadcast stands in the channel as well, newest first.
+    assert_eq!(read("conversations.history", &[]).await.0, "4 0");
+    assert_eq!(read("conversations.history", &[("latest", latest)]).await.0, "0");
+
+    for (method, more, error) in [
+        ("conversations.replies", vec![("ts", "1.000001")], "thread_not_found"),
+        ("conversations.history", vec![("oldest", "yesterday")], "invalid_ts_oldest"),
+        ("conversations.history", vec![("latest", "now")], "invalid_ts_latest"),
+        ("conversations.history", vec![("cursor", "x")], "invalid_cursor"),
+        ("conversations.history", vec![("limit", "0")], "invalid_limit"),
+    ] {
+        let all = [&[("channel", "C0ALERTS")], &more[..]].concat();
+        assert_eq!(form(&served, method, &all).await["error"], error, "{more:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_kind_of_channel_needs_a_scope_of_its_own_to_be_read() {
+    use super::super::{Fault, FaultKind, Vendor};
+    let channels = [
+        ("C0ALERTS", "channels:history"),
+        ("C0PRIVATE", "groups:history"),
+        ("D0ALICE", "im:history"),
+    ];
+    for (_, missing) in channels {
+        let served = serve().await;
+        let mut fault = Fault::new(Vendor::Slack, FaultKind::MissingScope).times(0);
+        fault.scopes = Some(missing.to_owned());
+        served.world.fault(fault);
+        for (channel, scope) in channels {
+            let posted = post(&served, json!({ "channel": channel, "text": "x" })).await;
+            let ts = posted["ts"].as_str().unwrap();
+            for method in ["conversations.history", "conversations.replies"] {
+                let mut arguments = vec![("channel", channel)];
+                if method == "conversations.replies" {
+                    arguments.push(("ts", ts));
+                }
+                let answer = form(&served, method, &arguments).await;
+                let refused = answer["error"] == "missing_scope" && answer["needed"] == scope;
+                assert_eq!(refused, scope == missing, "{channel}: {answer}");
+                assert_eq!(answer["ok"], !refused);
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{LEASE, T0, second};
 use crate::clock::Timestamp;
 use crate::model::{ChannelId, Event, Occurrence, Person, PlatformKind, ResponseUrl, Visit};
-use crate::store::{ConversationKey, Conversations, Held, Recorded, Saved};
+use crate::store::{ConversationKey, Conversations, Forgotten, Held, Recorded, Saved};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -296,10 +296,13 @@ async fn forgets_what_is_over_and_old(store: &dyn Conversations) {
         save(store, &held, saved, T0).await;
     }
     take(store, "fresh", "5", day(9)).await;
-    store.forget(T0, day(1)).await.unwrap();
+    assert_eq!(store.forget(T0, day(1), 10).await.unwrap(), Forgotten::default());
     assert!(store.knows(&key("over")).await.unwrap(), "not before its time");
     assert!(!take(store, "over", "1", day(1)).await, "still known");
-    store.forget(day(5), day(1)).await.unwrap();
+    let two = Forgotten { events: 2, conversations: 1, buttons: 0 };
+    assert_eq!(store.forget(day(5), day(1), 2).await.unwrap(), two);
+    let one = Forgotten { events: 1, conversations: 0, buttons: 0 };
+    assert_eq!(store.forget(day(5), day(1), 2).await.unwrap(), one, "so many at once");
     for (name, known) in
         [("over", false), ("due", true), ("held", true), ("waits", true), ("fresh", true)]
     {
@@ -309,7 +312,9 @@ async fn forgets_what_is_over_and_old(store: &dyn Conversations) {
     assert!(!take(store, "waits", "4", day(9)).await, "what waits is known");
     assert!(take(store, "new", "1", day(9)).await, "what was handled is forgotten");
     assert!(store.button(&key("over"), day(1)).await.unwrap().is_some(), "not expired");
-    store.forget(day(5), day(2)).await.unwrap();
+    let three = Forgotten { events: 0, conversations: 0, buttons: 3 };
+    assert_eq!(store.forget(day(5), day(2), 3).await.unwrap(), three);
+    assert_eq!(store.forget(day(5), day(2), 3).await.unwrap().buttons, 1);
     assert_eq!(store.button(&key("over"), day(1)).await.unwrap(), None);
     // A forgotten conversation begins anew.
     take(store, "over", "6", day(10)).await;

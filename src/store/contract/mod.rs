@@ -2,7 +2,9 @@
 
 pub(crate) mod inbound;
 pub(crate) mod leases;
+mod listing;
 pub(crate) mod outbox;
+mod retention;
 
 use std::time::Duration;
 

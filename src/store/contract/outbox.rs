@@ -15,10 +15,10 @@ use crate::store::{
     StoreError, TOO_OFTEN, Verdict,
 };
 
-const SLACK: PlatformKind = PlatformKind::Slack;
+pub(super) const SLACK: PlatformKind = PlatformKind::Slack;
 const FAST: Pace = Pace { interval_ms: 0, burst: 1 };
 
-fn claimant(process: &str) -> Claimant {
+pub(super) fn claimant(process: &str) -> Claimant {
     Claimant {
         process: process.to_owned(),
         own_only: false,
@@ -32,7 +32,7 @@ fn with_secret(fingerprint: &str, pace: Pace) -> Claimant {
     Claimant { credentials: BTreeMap::from([(SLACK, credential)]), ..claimant("p1") }
 }
 
-fn submission(channel: &str, text: &str) -> NewDelivery {
+pub(super) fn submission(channel: &str, text: &str) -> NewDelivery {
     let part = Part::Text(TextPart { body: text.to_owned(), plain: text.to_owned() });
     let step = Step { nonce: text.to_owned(), action: Action::Send { part } };
     let channel = ChannelId::new(PlatformKind::Slack, channel).unwrap();
@@ -53,27 +53,37 @@ fn submission(channel: &str, text: &str) -> NewDelivery {
     }
 }
 
-async fn enqueue(outbox: &dyn Outbox, new: &NewDelivery) -> DeliveryId {
+pub(super) async fn enqueue(outbox: &dyn Outbox, new: &NewDelivery) -> DeliveryId {
     assert_eq!(outbox.enqueue(new.clone()).await.unwrap(), Enqueued::New);
     new.delivery.id
 }
 
-async fn claim(outbox: &dyn Outbox, at: Timestamp) -> Vec<Claim> {
+pub(super) async fn claim(outbox: &dyn Outbox, at: Timestamp) -> Vec<Claim> {
     outbox.claim(&claimant("p1"), SLACK, at, 10).await.unwrap()
 }
 
-async fn claim_one(outbox: &dyn Outbox, at: Timestamp) -> Claim {
+pub(super) async fn claim_one(outbox: &dyn Outbox, at: Timestamp) -> Claim {
     let mut claims = claim(outbox, at).await;
     assert_eq!(claims.len(), 1);
     claims.remove(0)
 }
 
-async fn finish(outbox: &dyn Outbox, claim: Claim, state: DeliveryState) {
+pub(super) async fn finish(outbox: &dyn Outbox, claim: Claim, state: DeliveryState) {
     let mut delivery = claim.delivery;
     delivery.state = state;
     delivery.finished_at = Some(T0);
     let recorded = outbox.record(claim.epoch, &Settled::new(delivery)).await.unwrap();
     assert_eq!(recorded, Recorded::Done);
+}
+
+/// Likewise; from now on its word stands for this thread.
+pub(super) async fn finish_in(outbox: &dyn Outbox, claim: Claim, thread: &str) {
+    let thread = Placement { thread: Some(thread.to_owned()), ..Placement::default() };
+    let mut delivery = claim.delivery;
+    delivery.state = DeliveryState::Delivered;
+    delivery.finished_at = Some(T0);
+    let settled = Settled { thread: Some(thread), ..Settled::new(delivery) };
+    outbox.record(claim.epoch, &settled).await.unwrap();
 }
 
 /// One queued delivery.
@@ -124,6 +134,8 @@ pub(crate) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F
     an_operator_retries_and_ends(&open().await).await;
     finds_the_newest_edit(&open().await).await;
     tells_what_waits(&open().await).await;
+    super::listing::suite(&open).await;
+    super::retention::suite(&open).await;
 }
 
 async fn tells_what_waits(outbox: &dyn Outbox) {
@@ -147,7 +159,7 @@ async fn reads_back_what_it_stored(outbox: &dyn Outbox) {
     let read = outbox.delivery(new.delivery.id).await.unwrap().unwrap();
     assert_eq!(read, new.delivery);
     assert_eq!(outbox.delivery(DeliveryId::new(T0)).await.unwrap(), None);
-    let only = |state| Filter { states: vec![state], most: 10 };
+    let only = |state| Filter { states: vec![state], most: 10, ..Filter::default() };
     assert_eq!(outbox.list(&only(DeliveryState::Queued)).await.unwrap(), [read]);
     assert!(outbox.list(&only(DeliveryState::Failed)).await.unwrap().is_empty());
     outbox.check_writable().await.unwrap();
@@ -228,7 +240,12 @@ async fn a_bot_that_waits_takes_no_room_from_the_others(outbox: &dyn Outbox) {
 }
 
 fn failing(probe_at: Timestamp) -> Verdict {
-    let pause = Pause { reason: Reason::ServerError, hint: "it fails".to_owned(), refused: false };
+    let pause = Pause {
+        reason: Reason::ServerError,
+        hint: "it fails".to_owned(),
+        since: T0,
+        refused: None,
+    };
     Verdict::Fails { pause, probe_at }
 }
 
@@ -250,7 +267,7 @@ async fn a_bot_that_fails_too_often_is_tried_with_one_request_at_a_time(outbox: 
         retry_later(outbox, claim, failing(second(30))).await;
     }
     assert!(claim(outbox, second(29)).await.is_empty(), "it waits");
-    let waiting = outbox.list(&Filter { states: vec![], most: 9 }).await.unwrap();
+    let waiting = outbox.list(&Filter { most: 9, ..Filter::default() }).await.unwrap();
     let reasons = waiting.iter().map(|delivery| delivery.receipt(T0, false).reason);
     assert!(reasons.clone().all(|reason| reason == Some(Reason::ServerError)), "{waiting:?}");
     assert_eq!(reasons.count(), 3, "also those that were never tried");
@@ -263,7 +280,7 @@ async fn a_bot_that_fails_too_often_is_tried_with_one_request_at_a_time(outbox: 
     let stuck = claim_one(outbox, second(35)).await;
     let probe = claim_one(outbox, second(35).after(LEASE)).await;
     assert_ne!(stuck.delivery.id, probe.delivery.id, "a probe that vanished is no end");
-    retry_later(outbox, probe, Verdict::Works).await;
+    retry_later(outbox, probe, Verdict::Works { at: second(70) }).await;
     assert!(outbox.pauses().await.unwrap().is_empty());
     assert_eq!(claim(outbox, second(35).after(LEASE)).await.len(), 3, "all go on");
 }
@@ -274,28 +291,34 @@ async fn a_refused_secret_is_not_shown_again(outbox: &dyn Outbox) {
     }
     let old = with_secret("old", FAST);
     let claim = outbox.claim(&old, SLACK, T0, 1).await.unwrap().remove(0);
-    let pause = Pause { reason: Reason::Auth, hint: "new token".to_owned(), refused: true };
-    let refused = Verdict::Refused { fingerprint: "old".to_owned(), pause };
+    let pause = Pause {
+        reason: Reason::Auth,
+        hint: "new token".to_owned(),
+        since: second(1),
+        refused: Some("old".to_owned()),
+    };
+    let refused = Verdict::Refused { pause };
     retry_later(outbox, claim, refused.clone()).await;
     assert!(outbox.claim(&old, SLACK, second(9999), 9).await.unwrap().is_empty(), "nor ever");
     assert_eq!(outbox.next_due(&old, &[SLACK]).await.unwrap(), None);
-    let waiting = outbox.list(&Filter { states: vec![], most: 9 }).await.unwrap();
+    let waiting = outbox.list(&Filter { most: 9, ..Filter::default() }).await.unwrap();
     for receipt in waiting.iter().map(|delivery| delivery.receipt(second(1), false)) {
         assert_eq!((receipt.reason, receipt.retry_after_seconds), (Some(Reason::Auth), None));
         assert_eq!(receipt.hint.as_deref(), Some("new token; it stays queued until then"));
     }
     let new = with_secret("new", FAST);
     assert_eq!(outbox.next_due(&new, &[SLACK]).await.unwrap(), Some(T0));
-    let claim = outbox.claim(&new, SLACK, second(2), 1).await.unwrap().remove(0);
+    let claim = outbox.claim(&new, SLACK, second(9000), 1).await.unwrap().remove(0);
     assert!(claim.troubled);
-    retry_later(outbox, claim, Verdict::Works).await;
+    retry_later(outbox, claim, Verdict::Works { at: second(9001) }).await;
     assert!(outbox.pauses().await.unwrap().is_empty());
-    assert!(
-        outbox.claim(&old, SLACK, second(3), 9).await.unwrap().is_empty(),
-        "the old one stays out"
-    );
-    outbox.resume(SLACK).await.unwrap();
-    assert_eq!(outbox.claim(&old, SLACK, second(4), 9).await.unwrap().len(), 2);
+    let waiting = outbox.list(&Filter { most: 9, ..Filter::default() }).await.unwrap();
+    let deadlines: Vec<_> = waiting.iter().map(|delivery| delivery.deadline).collect();
+    assert_eq!(deadlines, [second(9001 + 3600); 2], "they have as long as they had");
+    let out = outbox.claim(&old, SLACK, second(9002), 9).await.unwrap();
+    assert!(out.is_empty(), "the old one stays out");
+    outbox.resume(SLACK, second(9003)).await.unwrap();
+    assert_eq!(outbox.claim(&old, SLACK, second(9004), 9).await.unwrap().len(), 2);
 }
 
 async fn paces_a_lane(outbox: &dyn Outbox) {

@@ -33,7 +33,7 @@ pub(super) async fn claim(
          AND coalesce(c.not_before, 0) <= $1
          AND (NOT $2 OR EXISTS (
              SELECT 1 FROM deliveries d WHERE d.lane = l.lane
-             AND d.state IN ('queued', 'sending') AND d.submitter = $3))
+             AND d.finished_at IS NULL AND d.submitter = $3))
          ORDER BY l.not_before LIMIT $4 FOR NO KEY UPDATE OF l SKIP LOCKED",
     )
     .bind(now.0)
@@ -102,7 +102,7 @@ async fn heads(
         "LEFT JOIN threads t ON t.client = d.client AND t.lane = d.lane AND t.thread_key = d.thread_key
          WHERE d.seq IN (
              SELECT h.seq FROM unnest($1::text[]) AS due (lane) CROSS JOIN LATERAL (
-                 SELECT seq FROM deliveries WHERE lane = due.lane AND state IN ('queued', 'sending')
+                 SELECT seq FROM deliveries WHERE lane = due.lane AND finished_at IS NULL
                  AND (NOT $2 OR submitter = $3) ORDER BY seq LIMIT 1) h)",
     ))
     .bind(lanes)

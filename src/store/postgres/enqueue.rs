@@ -104,7 +104,35 @@ async fn find_same(db: Db<'_>, new: &NewDelivery) -> Result<Option<Enqueued>, St
     Ok(Some(if again { Enqueued::Retried(same) } else { Enqueued::Repeated(same) }))
 }
 
-/// Puts an ended delivery back where it stood in its lane, accepted anew `now`, unless somebody else just did; what has
+/// Whoever submits the same again brings along what was taken out of it. Its lane is locked.
+async fn refill(db: Db<'_>, id: DeliveryId, same: &Delivery) -> Result<(), StoreError> {
+    // As long as it is looked at, nobody takes it out.
+    query("SELECT 1 FROM deliveries WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(id.to_string())
+        .execute(&mut *db)
+        .await?;
+    let Some(mut delivery) = by_id(db, id).await?.filter(|it| it.expunged_at.is_some()) else {
+        return Ok(());
+    };
+    delivery.refill(same);
+    query(
+        "UPDATE deliveries SET expunged_at = NULL, steps = $2, invitation = $3, placement = $4, warnings = $5,
+             cursor = $6, messages = $7
+         WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .bind(to_json(&delivery.steps)?)
+    .bind(delivery.invitation.as_ref().map(to_json).transpose()?)
+    .bind(to_json(&delivery.placement)?)
+    .bind(to_json(&delivery.warnings)?)
+    .bind(i64::try_from(delivery.cursor).unwrap_or(i64::MAX))
+    .bind(to_json(&delivery.messages)?)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Puts an ended delivery back where it stood in its lane, accepted anew `now`, unless somebody else just did or it was expunged; what has
 /// arrived of it is not sent again. It becomes the submitter's who asks for it `again`, if somebody does: whoever sends only its own would not
 /// send it otherwise.
 pub(super) async fn requeue(
@@ -115,11 +143,14 @@ pub(super) async fn requeue(
     again: Option<&NewDelivery>,
 ) -> Result<bool, StoreError> {
     lock_lane(db, id).await?;
+    if let Some(new) = again {
+        refill(db, id, &new.delivery).await?;
+    }
     let requeued = query(
         "UPDATE deliveries SET state = 'queued', attempts = 0, doubtful_since = NULL, resent = FALSE, reason = NULL,
              hint = NULL, finished_at = NULL, deadline = $2, submitter = coalesce($3, submitter),
              traceparent = coalesce($4, traceparent), created_at = $5
-         WHERE id = $1 AND state IN ('failed', 'unknown') RETURNING lane",
+         WHERE id = $1 AND state IN ('failed', 'unknown') AND expunged_at IS NULL RETURNING lane",
     )
     .bind(id.to_string())
     .bind(deadline.0)

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use sqlx::Row;
 
 use super::hold::{hold, waiting};
+use super::retention::forget;
 use super::{Db, Postgres, StoreError, query, storable};
 use crate::clock::Timestamp;
 use crate::model::Event;
 use crate::store::rows::to_json;
-use crate::store::{ConversationKey, Conversations, Held, Recorded, Saved, Waiting};
+use crate::store::{ConversationKey, Conversations, Forgotten, Held, Recorded, Saved, Waiting};
 
 #[async_trait]
 impl Conversations for Postgres {
@@ -148,25 +149,17 @@ impl Conversations for Postgres {
         .await
     }
 
-    async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    async fn forget(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Forgotten, StoreError> {
         self.access(async {
             let mut db = self.begin().await?;
-            query("DELETE FROM events WHERE event IS NULL AND at < $1")
-                .bind(before.0)
-                .execute(&mut *db)
-                .await?;
-            query(
-                "DELETE FROM conversations
-                 WHERE changed_at < $1 AND waiting IS NULL AND due IS NULL AND owner IS NULL",
-            )
-            .bind(before.0)
-            .execute(&mut *db)
-            .await?;
-            query("DELETE FROM buttons WHERE expires_at <= $1")
-                .bind(now.0)
-                .execute(&mut *db)
-                .await?;
-            Ok(db.commit().await?)
+            let forgotten = forget(&mut db, before, now, most).await?;
+            db.commit().await?;
+            Ok(forgotten)
         })
         .await
     }

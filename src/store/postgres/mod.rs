@@ -22,6 +22,7 @@ mod inbound;
 mod leases;
 mod migrate;
 mod outbox;
+mod retention;
 #[cfg(test)]
 #[path = "../../../tests/postgres_server.rs"]
 pub(crate) mod server;

@@ -10,19 +10,25 @@ use tokio::time::Instant;
 
 use super::claim::{claim, keep_bot, lock_bot};
 use super::enqueue::{enqueue, requeue, sameness};
-use super::{Db, Postgres, Statement, StoreError, query, storable};
+use super::{Db, Postgres, Statement, StoreError, query, retention, storable};
 use crate::clock::Timestamp;
 use crate::model::{ClientName, Delivery, DeliveryId, Pause, PlatformKind, Reason, Scope};
 use crate::store::bot::Bot;
-use crate::store::rows::{delivery, readable, to_json};
+use crate::store::rows::{count, delivery, platform, readable, to_json};
 use crate::store::{
-    Backlog, Claim, Claimant, Enqueued, Filter, NewDelivery, Outbox, Recorded, Settled,
+    Backlog, Claim, Claimant, Enqueued, Filter, NewDelivery, Outbox, Recorded, Settled, Trouble,
 };
 
 /// Whoever asks more often gets the last answer: asking takes no token, and each try is a write.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long the connections may take to end.
 const CLOSE: Duration = Duration::from_secs(3);
+
+/// Which deliveries a filter means, whatever their state: what is bound to it stands in [`Outbox::list`].
+const MEANT: &str = "d.created_at > $1 AND d.created_at <= $2
+     AND (cardinality($3::text[]) = 0 OR d.lane = ANY ($3) OR split_part(d.lane, ':', 1) = ANY ($3))
+     AND d.seq < CASE WHEN $4::text IS NULL THEN 9223372036854775807
+         ELSE coalesce((SELECT seq FROM deliveries WHERE id = $4), 0) END";
 
 /// When somebody last tried to write on purpose, and what went wrong.
 #[derive(Debug, Default)]
@@ -92,7 +98,7 @@ impl Outbox for Postgres {
                  WHERE l.pending > 0 AND c.refused IS DISTINCT FROM bot.fingerprint
                  AND (NOT $1 OR EXISTS (
                      SELECT 1 FROM deliveries d WHERE d.lane = l.lane
-                     AND d.state IN ('queued', 'sending') AND d.submitter = $2))",
+                     AND d.finished_at IS NULL AND d.submitter = $2))",
             )
             .bind(who.own_only)
             .bind(&who.process)
@@ -113,23 +119,19 @@ impl Outbox for Postgres {
                 "SELECT l.platform, count(*) FILTER (WHERE d.state = 'queued') AS queued,
                      count(*) FILTER (WHERE d.state = 'sending') AS sending, min(d.created_at) AS oldest
                  FROM lanes l JOIN deliveries d USING (lane)
-                 WHERE l.pending > 0 AND d.state IN ('queued', 'sending') GROUP BY l.platform",
+                 WHERE l.pending > 0 AND d.finished_at IS NULL GROUP BY l.platform",
             )
             .fetch_all(&mut *db)
             .await?;
             db.commit().await?;
             let mut backlog = BTreeMap::new();
             for row in rows {
-                let name: String = row.try_get("platform")?;
-                let platform = PlatformKind::named(&name)
-                    .ok_or_else(|| StoreError::Corrupt(format!("platform {name}")))?;
-                let count = |count: i64| u64::try_from(count).unwrap_or_default();
                 let waiting = Backlog {
                     queued: count(row.try_get("queued")?),
                     sending: count(row.try_get("sending")?),
                     oldest: row.try_get::<Option<i64>, _>("oldest")?.map(Timestamp),
                 };
-                backlog.insert(platform, waiting);
+                backlog.insert(platform(row.try_get("platform")?)?, waiting);
             }
             Ok(backlog)
         })
@@ -151,11 +153,13 @@ impl Outbox for Postgres {
         .await
     }
 
-    async fn resume(&self, platform: PlatformKind) -> Result<(), StoreError> {
+    async fn resume(&self, platform: PlatformKind, now: Timestamp) -> Result<(), StoreError> {
         self.access(async {
             let mut db = self.begin().await?;
-            let tat = lock_bot(&mut db, platform).await?.tat;
-            keep_bot(&mut db, platform, &Bot { tat, ..Bot::default() }).await?;
+            let mut bot = lock_bot(&mut db, platform).await?;
+            let refused = bot.resume(now);
+            keep_bot(&mut db, platform, &bot).await?;
+            prolong(&mut db, platform, refused).await?;
             db.commit().await?;
             Ok(())
         })
@@ -195,13 +199,18 @@ impl Outbox for Postgres {
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Delivery>, StoreError> {
-        let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
+        let condition = format!(
+            "WHERE d.seq IN ({}) ORDER BY d.seq DESC LIMIT $5",
+            filter.numbers("deliveries d", MEANT, "$5")
+        );
+        let (since, until) = filter.accepted();
         self.access(async {
             let mut db = self.begin().await?;
-            let condition =
-                "WHERE cardinality($1::text[]) = 0 OR d.state = ANY ($1) ORDER BY d.seq DESC LIMIT $2";
-            let rows = query(selected("", condition))
-                .bind(states)
+            let rows = query(selected("", &condition))
+                .bind(since)
+                .bind(until)
+                .bind(filter.place_names())
+                .bind(filter.beyond.map(|id| id.to_string()))
                 .bind(i64::from(filter.most))
                 .fetch_all(&mut *db)
                 .await?;
@@ -244,6 +253,65 @@ impl Outbox for Postgres {
             Ok(Some(delivery))
         })
         .await
+    }
+
+    async fn trouble(
+        &self,
+        since: Timestamp,
+    ) -> Result<BTreeMap<PlatformKind, Trouble>, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let rows = query(
+                "SELECT split_part(lane, ':', 1) AS platform, count(*) FILTER (WHERE state = 'failed') AS failed,
+                     count(*) FILTER (WHERE state = 'unknown') AS unknown
+                 FROM deliveries WHERE state IN ('delivered', 'failed', 'unknown') AND state IN ('failed', 'unknown')
+                 AND created_at > $1
+                 AND (state = 'unknown' OR reason IS DISTINCT FROM $2) GROUP BY 1",
+            )
+            .bind(since.0)
+            .bind(Reason::Discarded.as_str())
+            .fetch_all(&mut *db)
+            .await?;
+            db.commit().await?;
+            let mut trouble = BTreeMap::new();
+            for row in rows {
+                let failed = count(row.try_get("failed")?);
+                let unknown = count(row.try_get("unknown")?);
+                trouble
+                    .insert(platform(row.try_get("platform")?)?, Trouble { failed, unknown });
+            }
+            Ok(trouble)
+        })
+        .await
+    }
+
+    async fn expunge(
+        &self,
+        ended: Timestamp,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<u64, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let expunged = retention::expunge(&mut db, ended, now, most).await?;
+            db.commit().await?;
+            Ok(expunged)
+        })
+        .await
+    }
+
+    async fn remove(&self, ended: Timestamp, most: u32) -> Result<u64, StoreError> {
+        self.access(async {
+            let mut db = self.begin().await?;
+            let removed = retention::remove(&mut db, ended, most).await?;
+            db.commit().await?;
+            Ok(removed)
+        })
+        .await
+    }
+
+    async fn shrink(&self) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {
@@ -306,12 +374,12 @@ pub(super) async fn lock_lane(db: Db<'_>, id: DeliveryId) -> Result<(), StoreErr
 const RELEASE: &str = "
     UPDATE lanes l SET lease_until = 0, owner = NULL, not_before = greatest(l.not_before, $15),
         pending = l.pending + $16 - (
-            SELECT count(*) FROM deliveries WHERE id = $1 AND state IN ('queued', 'sending'))
+            SELECT count(*) FROM deliveries WHERE id = $1 AND finished_at IS NULL)
     WHERE lane = $17 AND epoch = $18 RETURNING lane";
 /// Counts what is pending in a lane, which is locked.
 const COUNT: &str = "
     UPDATE lanes l SET pending = l.pending + $16 - (
-        SELECT count(*) FROM deliveries WHERE id = $1 AND state IN ('queued', 'sending'))
+        SELECT count(*) FROM deliveries WHERE id = $1 AND finished_at IS NULL)
     WHERE lane = $17 RETURNING lane";
 
 async fn record(db: Db<'_>, epoch: i64, settled: &Settled) -> Result<Recorded, StoreError> {
@@ -321,12 +389,6 @@ async fn record(db: Db<'_>, epoch: i64, settled: &Settled) -> Result<Recorded, S
     let saved = save(RELEASE, delivery, held)?.bind(epoch).execute(&mut *db).await?;
     if saved.rows_affected() == 0 {
         return Ok(Recorded::Fenced);
-    }
-    if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
-        let platform = delivery.channel.platform();
-        let mut bot = lock_bot(db, platform).await?;
-        bot.record(*hold, verdict.clone());
-        keep_bot(db, platform, &bot).await?;
     }
     if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
         query(
@@ -340,7 +402,34 @@ async fn record(db: Db<'_>, epoch: i64, settled: &Settled) -> Result<Recorded, S
         .execute(&mut *db)
         .await?;
     }
+    if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
+        let platform = delivery.channel.platform();
+        let mut bot = lock_bot(db, platform).await?;
+        let refused = bot.record(*hold, verdict.clone());
+        keep_bot(db, platform, &bot).await?;
+        prolong(db, platform, refused).await?;
+    }
     Ok(Recorded::Done)
+}
+
+/// What waited while its bot's secret was refused, from one time to another, has as long again as it had.
+async fn prolong(
+    db: Db<'_>,
+    platform: PlatformKind,
+    refused: Option<(Timestamp, Timestamp)>,
+) -> Result<(), StoreError> {
+    let Some((since, until)) = refused else { return Ok(()) };
+    query(
+        "UPDATE deliveries SET deadline = greatest(deadline, $3 + deadline - created_at)
+         WHERE lane IN (SELECT lane FROM lanes WHERE platform = $1 AND pending > 0)
+         AND finished_at IS NULL AND state = 'queued' AND deadline > $2",
+    )
+    .bind(platform.as_str())
+    .bind(since.0)
+    .bind(until.0)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Writes what can change of a delivery, after what `first` does to its lane, which waits until `held`.

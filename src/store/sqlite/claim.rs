@@ -23,7 +23,7 @@ const DUE: &str = "
         l.epoch, l.lease_until, l.tat, l.interval_ms, l.burst
     FROM lanes l LEFT JOIN credentials c USING (platform)
     CROSS JOIN deliveries d ON d.seq = (
-        SELECT seq FROM deliveries h WHERE h.lane = l.lane AND h.state IN ('queued', 'sending')
+        SELECT seq FROM deliveries h WHERE h.lane = l.lane AND h.finished_at IS NULL
         AND (NOT ?2 OR h.submitter = ?3) ORDER BY h.seq LIMIT 1)
     LEFT JOIN threads t ON t.client = d.client AND t.lane = d.lane AND t.thread_key = d.thread_key
     WHERE l.platform = ?5 AND l.pending > 0 AND l.not_before <= ?1 AND l.lease_until <= ?1

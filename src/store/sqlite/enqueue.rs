@@ -82,6 +82,7 @@ async fn find_same(
     let id = id.map_err(|error| StoreError::Corrupt(format!("deliveries.id: {error}")))?;
     let failed = row.try_get::<&str, _>("state")? == DeliveryState::Failed.as_str();
     if failed {
+        refill(db, id, &new.delivery).await?;
         let Delivery { created_at, deadline, .. } = new.delivery;
         requeue(db, id, created_at, deadline, Some(new)).await?;
     }
@@ -90,6 +91,33 @@ async fn find_same(
     };
     let same = Box::new(same);
     Ok(Some(if failed { Enqueued::Retried(same) } else { Enqueued::Repeated(same) }))
+}
+
+/// Whoever submits the same again brings along what was taken out of it.
+async fn refill(
+    db: &mut SqliteConnection,
+    id: DeliveryId,
+    same: &Delivery,
+) -> Result<(), StoreError> {
+    let Some(mut delivery) = by_id(db, id).await?.filter(|it| it.expunged_at.is_some()) else {
+        return Ok(());
+    };
+    delivery.refill(same);
+    sqlx::query(
+        "UPDATE deliveries SET expunged_at = NULL, steps = ?2, invitation = ?3, placement = ?4, warnings = ?5,
+             cursor = ?6, messages = ?7
+         WHERE id = ?1",
+    )
+    .bind(id.to_string())
+    .bind(to_json(&delivery.steps)?)
+    .bind(delivery.invitation.as_ref().map(to_json).transpose()?)
+    .bind(to_json(&delivery.placement)?)
+    .bind(to_json(&delivery.warnings)?)
+    .bind(i64::try_from(delivery.cursor).unwrap_or(i64::MAX))
+    .bind(to_json(&delivery.messages)?)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Puts an ended delivery back where it stood in its lane, accepted anew `now`; what has arrived of it is not sent again. It becomes the

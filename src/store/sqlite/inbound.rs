@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use sqlx::{Row, SqliteConnection};
 
 use super::hold::{hold, waiting};
+use super::retention::forget;
 use super::{Sqlite, StoreError};
 use crate::clock::Timestamp;
 use crate::model::Event;
 use crate::store::rows::to_json;
-use crate::store::{ConversationKey, Conversations, Held, Recorded, Saved, Waiting};
+use crate::store::{ConversationKey, Conversations, Forgotten, Held, Recorded, Saved, Waiting};
 
 #[async_trait]
 impl Conversations for Sqlite {
@@ -132,8 +133,13 @@ impl Conversations for Sqlite {
         .await
     }
 
-    async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        self.writer.write(move |db| Box::pin(forget(db, before, now))).await
+    async fn forget(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Forgotten, StoreError> {
+        self.writer.write(move |db| Box::pin(forget(db, before, now, most))).await
     }
 }
 
@@ -224,26 +230,6 @@ async fn save(
         .await?;
     }
     Ok(Recorded::Done)
-}
-
-async fn forget(
-    db: &mut SqliteConnection,
-    before: Timestamp,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM events WHERE event IS NULL AND at < ?1")
-        .bind(before.0)
-        .execute(&mut *db)
-        .await?;
-    sqlx::query(
-        "DELETE FROM conversations
-         WHERE changed_at < ?1 AND waiting IS NULL AND due IS NULL AND owner IS NULL",
-    )
-    .bind(before.0)
-    .execute(&mut *db)
-    .await?;
-    sqlx::query("DELETE FROM buttons WHERE expires_at <= ?1").bind(now.0).execute(db).await?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -9,12 +9,15 @@ mod hold;
 mod inbound;
 mod leases;
 mod outbox;
+mod retention;
 mod writer;
 
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{ConnectOptions, SqliteConnection, SqlitePool};
 use tokio::time::Instant;
 
@@ -26,11 +29,13 @@ const FILE: &str = "herald.db";
 /// How long a process waits for another one's write.
 const BUSY: Duration = Duration::from_secs(5);
 /// Each brings the schema to its own number (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/1.sql"),
     include_str!("migrations/2.sql"),
     include_str!("migrations/3.sql"),
     include_str!("migrations/4.sql"),
+    include_str!("migrations/5.sql"),
+    include_str!("migrations/6.sql"),
 ];
 
 /// The store in one SQLite database.
@@ -51,6 +56,12 @@ impl Sqlite {
         Ok(Self { writer: Writer::start(db)?, readers: None })
     }
 
+    /// Whether there is a store in `directory`. Makes nothing.
+    #[must_use]
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(FILE).exists()
+    }
+
     /// The store in `directory`, which is made if it does not exist.
     ///
     /// # Errors
@@ -63,6 +74,8 @@ impl Sqlite {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            // What was expunged is not to be read in the file either.
+            .pragma("secure_delete", "ON")
             .busy_timeout(BUSY)
             .foreign_keys(true);
         let unusable = |error: sqlx::Error| {
@@ -102,7 +115,12 @@ async fn connect(
     let give_up = Instant::now() + BUSY;
     loop {
         let opened = async {
-            let mut db = options.clone().connect().await?;
+            let mut writing = options.clone();
+            // Only an empty file can learn to give room back, when the retention asks for it.
+            if std::fs::metadata(options.get_filename()).is_ok_and(|file| file.len() == 0) {
+                writing = writing.auto_vacuum(SqliteAutoVacuum::Incremental);
+            }
+            let mut db = writing.connect().await?;
             migrate(&mut db).await?;
             let readers = SqlitePoolOptions::new()
                 .max_connections(2)
@@ -337,7 +355,7 @@ mod tests {
         sqlx::raw_sql(old).execute(&mut db).await.unwrap();
         drop(db);
         let store = Sqlite::open(directory.path()).await.unwrap();
-        let filter = crate::store::Filter { states: Vec::new(), most: 10 };
+        let filter = crate::store::Filter { most: 10, ..Default::default() };
         let listed = store.list(&filter).await.unwrap();
         assert_eq!(listed.len(), 1);
         assert_eq!((listed[0].client.as_str(), &listed[0].traceparent), ("agent", &None));
@@ -357,7 +375,7 @@ mod tests {
         let damaged = contract::outbox::one_queued(&store).await;
         store.damage("C0A").await;
         let whole = contract::outbox::try_queue(&store, "whole").await.unwrap();
-        let filter = crate::store::Filter { states: Vec::new(), most: 10 };
+        let filter = crate::store::Filter { most: 10, ..Default::default() };
         let listed = store.list(&filter).await.unwrap();
         let ids: Vec<_> = listed.iter().map(|delivery| delivery.id).collect();
         assert_eq!(ids, [whole]);

@@ -10,15 +10,14 @@ use tokio::time::Instant;
 use super::claim::{bot, claim, keep_bot, may_be_due};
 use super::enqueue::{enqueue, requeue};
 use super::writer::{Script, Tx};
-use super::{Sqlite, StoreError};
+use super::{Sqlite, StoreError, retention};
 use crate::clock::Timestamp;
 use crate::model::{
     ClientName, Delivery, DeliveryId, DeliveryState, Pause, PlatformKind, Reason, Scope,
 };
-use crate::store::bot::Bot;
-use crate::store::rows::{delivery, readable, to_json};
+use crate::store::rows::{count, delivery, platform, readable, to_json};
 use crate::store::{
-    Backlog, Claim, Claimant, Enqueued, Filter, NewDelivery, Outbox, Recorded, Settled,
+    Backlog, Claim, Claimant, Enqueued, Filter, NewDelivery, Outbox, Recorded, Settled, Trouble,
 };
 
 /// Whoever asks more often gets the last answer: asking takes no token, and each try costs a disk flush.
@@ -27,6 +26,14 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const SELECT: &str =
     "SELECT d.*, max(l.not_before, coalesce(c.not_before, 0)) AS not_before, c.pause
      FROM deliveries d JOIN lanes l USING (lane) LEFT JOIN credentials c USING (platform) ";
+/// SQLite knows no numbers to choose by: left alone it would go through the rows in their order.
+pub(super) const ENDED: &str = "deliveries d INDEXED BY deliveries_ended";
+/// Which deliveries a filter means, whatever their state: what is bound to it stands in [`Outbox::list`].
+pub(super) const MEANT: &str = "d.created_at > ?1 AND d.created_at <= ?2
+     AND (?3 = '[]' OR d.lane IN (SELECT value FROM json_each(?3))
+          OR substr(d.lane, 1, instr(d.lane, ':') - 1) IN (SELECT value FROM json_each(?3)))
+     AND d.seq < CASE WHEN ?4 IS NULL THEN 9223372036854775807
+         ELSE coalesce((SELECT seq FROM deliveries WHERE id = ?4), 0) END";
 /// The room that has to be there.
 const PROBE_BYTES: i64 = 64 * 1024;
 
@@ -74,7 +81,7 @@ impl Outbox for Sqlite {
                      WHERE l.pending > 0 AND c.refused IS NOT bot.value
                      AND (NOT ?1 OR EXISTS (
                          SELECT 1 FROM deliveries d WHERE d.lane = l.lane
-                         AND d.state IN ('queued', 'sending') AND d.submitter = ?2))",
+                         AND d.finished_at IS NULL AND d.submitter = ?2))",
                 )
                 .bind(who.own_only)
                 .bind(&who.process)
@@ -94,7 +101,7 @@ impl Outbox for Sqlite {
                     Ok(sqlx::query(
                         "SELECT l.platform, sum(d.state = 'queued'), sum(d.state = 'sending'), min(d.created_at)
                          FROM lanes l CROSS JOIN deliveries d ON d.lane = l.lane
-                         WHERE l.pending > 0 AND d.state IN ('queued', 'sending') GROUP BY l.platform",
+                         WHERE l.pending > 0 AND d.finished_at IS NULL GROUP BY l.platform",
                     )
                     .fetch_all(db)
                     .await?)
@@ -103,16 +110,12 @@ impl Outbox for Sqlite {
             .await?;
         let mut backlog = BTreeMap::new();
         for row in rows {
-            let name: String = row.try_get(0)?;
-            let platform = PlatformKind::named(&name)
-                .ok_or_else(|| StoreError::Corrupt(format!("platform {name}")))?;
-            let count = |count: i64| u64::try_from(count).unwrap_or_default();
             let waiting = Backlog {
                 queued: count(row.try_get(1)?),
                 sending: count(row.try_get(2)?),
                 oldest: row.try_get::<Option<i64>, _>(3)?.map(Timestamp),
             };
-            backlog.insert(platform, waiting);
+            backlog.insert(platform(row.try_get(0)?)?, waiting);
         }
         Ok(backlog)
     }
@@ -130,12 +133,14 @@ impl Outbox for Sqlite {
         .await
     }
 
-    async fn resume(&self, platform: PlatformKind) -> Result<(), StoreError> {
+    async fn resume(&self, platform: PlatformKind, now: Timestamp) -> Result<(), StoreError> {
         self.writer
             .write(move |db| {
                 Box::pin(async move {
-                    let tat = bot(db, platform).await?.tat;
-                    keep_bot(db, platform, &Bot { tat, ..Bot::default() }).await
+                    let mut bot = bot(db, platform).await?;
+                    let refused = bot.resume(now);
+                    keep_bot(db, platform, &bot).await?;
+                    prolong(db, platform, refused).await
                 })
             })
             .await
@@ -174,12 +179,16 @@ impl Outbox for Sqlite {
         let filter = filter.clone();
         self.read(move |db| {
             Box::pin(async move {
-                let sql = where_sql(
-                    "WHERE ?1 = '[]' OR d.state IN (SELECT value FROM json_each(?1))
-                     ORDER BY d.seq DESC LIMIT ?2",
-                );
+                let sql = where_sql(&format!(
+                    "WHERE d.seq IN ({}) ORDER BY d.seq DESC LIMIT ?5",
+                    filter.numbers(ENDED, MEANT, "?5")
+                ));
+                let (since, until) = filter.accepted();
                 let rows = sqlx::query(sql)
-                    .bind(to_json(&filter.states)?)
+                    .bind(since)
+                    .bind(until)
+                    .bind(to_json(&filter.place_names())?)
+                    .bind(filter.beyond.map(|id| id.to_string()))
                     .bind(filter.most)
                     .fetch_all(db)
                     .await?;
@@ -201,7 +210,9 @@ impl Outbox for Sqlite {
                     let Some(delivery) = by_id(db, id).await? else {
                         return Ok(None);
                     };
-                    if matches!(delivery.state, DeliveryState::Failed | DeliveryState::Unknown) {
+                    let ended =
+                        matches!(delivery.state, DeliveryState::Failed | DeliveryState::Unknown);
+                    if ended && delivery.expunged_at.is_none() {
                         requeue(db, id, now, deadline, None).await?;
                     }
                     by_id(db, id).await
@@ -230,6 +241,51 @@ impl Outbox for Sqlite {
                 })
             })
             .await
+    }
+
+    async fn trouble(
+        &self,
+        since: Timestamp,
+    ) -> Result<BTreeMap<PlatformKind, Trouble>, StoreError> {
+        let rows = self
+            .read(move |db| {
+                Box::pin(async move {
+                    Ok(sqlx::query(
+                        "SELECT substr(lane, 1, instr(lane, ':') - 1), sum(state = 'failed'), sum(state = 'unknown')
+                         FROM deliveries INDEXED BY deliveries_ended
+                         WHERE state IN ('delivered', 'failed', 'unknown') AND state IN ('failed', 'unknown')
+                         AND created_at > ?1 AND (state = 'unknown' OR reason IS NOT ?2) GROUP BY 1",
+                    )
+                    .bind(since.0)
+                    .bind(Reason::Discarded.as_str())
+                    .fetch_all(db)
+                    .await?)
+                })
+            })
+            .await?;
+        let mut trouble = BTreeMap::new();
+        for row in rows {
+            let (failed, unknown) = (count(row.try_get(1)?), count(row.try_get(2)?));
+            trouble.insert(platform(row.try_get(0)?)?, Trouble { failed, unknown });
+        }
+        Ok(trouble)
+    }
+
+    async fn expunge(
+        &self,
+        ended: Timestamp,
+        now: Timestamp,
+        most: u32,
+    ) -> Result<u64, StoreError> {
+        self.writer.write(move |db| Box::pin(retention::expunge(db, ended, now, most))).await
+    }
+
+    async fn remove(&self, ended: Timestamp, most: u32) -> Result<u64, StoreError> {
+        self.writer.write(move |db| Box::pin(retention::remove(db, ended, most))).await
+    }
+
+    async fn shrink(&self) -> Result<bool, StoreError> {
+        self.writer.write(|db| Box::pin(retention::shrink(db))).await
     }
 
     async fn check_writable(&self) -> Result<(), StoreError> {
@@ -288,12 +344,12 @@ pub(super) async fn by_id(
 /// Lets go of a lane, if it is still held by the same claim, and counts what is pending in it.
 const RELEASE: &str = "
     UPDATE lanes SET lease_until = 0, owner = NULL, not_before = max(not_before, ?15), pending = pending + ?16 - (
-        SELECT count(*) FROM deliveries WHERE id = ?1 AND state IN ('queued', 'sending'))
+        SELECT count(*) FROM deliveries WHERE id = ?1 AND finished_at IS NULL)
     WHERE lane = ?17 AND epoch = ?18";
 /// Counts what is pending in a lane.
 const COUNT: &str = "
     UPDATE lanes SET pending = pending + ?16 - (
-        SELECT count(*) FROM deliveries WHERE id = ?1 AND state IN ('queued', 'sending'))
+        SELECT count(*) FROM deliveries WHERE id = ?1 AND finished_at IS NULL)
     WHERE lane = ?17";
 /// Writes what can change of a delivery, if its lane was changed.
 const SAVE: &str = "
@@ -314,12 +370,6 @@ async fn record(tx: &mut Tx<'_>, epoch: i64, settled: Settled) -> Result<Recorde
     if ran.changed == 0 {
         return Ok(Recorded::Fenced);
     }
-    if of_the_bot {
-        let (db, platform) = (tx.db().await?, delivery.channel.platform());
-        let mut bot = bot(db, platform).await?;
-        bot.record(hold, verdict);
-        keep_bot(db, platform, &bot).await?;
-    }
     if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
         sqlx::query("INSERT OR IGNORE INTO threads (client, lane, thread_key, placement) VALUES (?1, ?2, ?3, ?4)")
             .bind(delivery.client.as_str())
@@ -329,7 +379,34 @@ async fn record(tx: &mut Tx<'_>, epoch: i64, settled: Settled) -> Result<Recorde
             .execute(tx.db().await?)
             .await?;
     }
+    if of_the_bot {
+        let (db, platform) = (tx.db().await?, delivery.channel.platform());
+        let mut bot = bot(db, platform).await?;
+        let refused = bot.record(hold, verdict);
+        keep_bot(db, platform, &bot).await?;
+        prolong(db, platform, refused).await?;
+    }
     Ok(Recorded::Done)
+}
+
+/// What waited while its bot's secret was refused, from one time to another, has as long again as it had.
+async fn prolong(
+    db: &mut SqliteConnection,
+    platform: PlatformKind,
+    refused: Option<(Timestamp, Timestamp)>,
+) -> Result<(), StoreError> {
+    let Some((since, until)) = refused else { return Ok(()) };
+    sqlx::query(
+        "UPDATE deliveries SET deadline = max(deadline, ?3 + deadline - created_at)
+         WHERE lane IN (SELECT lane FROM lanes WHERE platform = ?1 AND pending > 0)
+         AND finished_at IS NULL AND state = 'queued' AND deadline > ?2",
+    )
+    .bind(platform.as_str())
+    .bind(since.0)
+    .bind(until.0)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// The script that writes a delivery, after what `first` does to its lane, which waits until `held`.

@@ -115,6 +115,17 @@ words! {
         /// Nobody decided in time.
         Expired = "expired",
     }
+    /// What has had its time.
+    Kept {
+        /// Messages, with all that is known of them.
+        Deliveries = "deliveries",
+        /// What people wrote, as far as it was still known that they had.
+        Events = "events",
+        /// Conversations in which nobody wrote any more.
+        Conversations = "conversations",
+        /// Buttons that are not in use any more.
+        Buttons = "buttons",
+    }
     /// Who speaks.
     Source {
         /// A client: a tool call, the shell.
@@ -173,6 +184,7 @@ sets! {
     Request { platform: PlatformKind, outcome: &'static str }
     Paused { platform: PlatformKind, scope: Scope }
     Lost { kind: Lease }
+    Removed { what: Kept }
     Stands { platform: PlatformKind, state: &'static str }
     Heard { platform: PlatformKind, outcome: Taking }
     Agent { agent: String }

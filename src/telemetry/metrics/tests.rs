@@ -43,7 +43,12 @@ fn breaker(metrics: &Metrics) -> Vec<String> {
 fn a_breaker_is_in_one_state_at_a_time_and_stays_there_while_the_store_is_away() {
     let metrics = Metrics::new(&[PlatformKind::Slack]);
     assert!(breaker(&metrics).is_empty(), "nobody has asked the store yet");
-    let pause = |refused| Pause { reason: Reason::Auth, hint: "new token".to_owned(), refused };
+    let pause = |refused: Option<&str>| Pause {
+        reason: Reason::Auth,
+        hint: "new token".to_owned(),
+        since: crate::clock::Timestamp(0),
+        refused: refused.map(str::to_owned),
+    };
     let told = |pause| {
         let (queued, sending, oldest) = (0, 0, Duration::ZERO);
         let waiting = Waiting { platform: PlatformKind::Slack, queued, sending, oldest, pause };
@@ -58,8 +63,8 @@ fn a_breaker_is_in_one_state_at_a_time_and_stays_there_while_the_store_is_away()
         ["closed", "open", "refused"].map(line).to_vec()
     };
     assert_eq!(told(None), is("closed"));
-    assert_eq!(told(Some(pause(false))), is("open"));
-    assert_eq!(told(Some(pause(true))), is("refused"));
+    assert_eq!(told(Some(pause(None))), is("open"));
+    assert_eq!(told(Some(pause(Some("f")))), is("refused"));
     metrics.backlog(None);
     assert_eq!(breaker(&metrics), is("refused"));
     assert!(metrics.encode().contains("herald_store_up 0"));

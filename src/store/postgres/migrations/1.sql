@@ -51,12 +51,21 @@ CREATE TABLE deliveries (
     deadline        BIGINT  NOT NULL,
     created_at      BIGINT  NOT NULL,
     finished_at     BIGINT,
+    expunged_at     BIGINT,            -- when what it said was taken out of it
     traceparent     TEXT,
     UNIQUE (client, idempotency_key)
 );
-CREATE INDEX deliveries_pending ON deliveries (lane, seq) WHERE state IN ('queued', 'sending');
+CREATE INDEX deliveries_pending ON deliveries (lane, seq) WHERE finished_at IS NULL;
 CREATE INDEX deliveries_content ON deliveries (client, content_hash, created_at);
 CREATE INDEX deliveries_edits ON deliveries (edits, seq) WHERE edits IS NOT NULL;
+-- What an operator looks through, without the rows, which are large.
+CREATE INDEX deliveries_ended ON deliveries (state, seq, created_at, lane)
+    WHERE state IN ('delivered', 'failed', 'unknown');
+-- What has had its time.
+CREATE INDEX deliveries_to_expunge ON deliveries (finished_at)
+    WHERE expunged_at IS NULL AND state IN ('delivered', 'failed', 'unknown');
+CREATE INDEX deliveries_to_remove ON deliveries (finished_at) WHERE expunged_at IS NOT NULL;
+CREATE INDEX deliveries_thread ON deliveries (thread_key, lane, client) WHERE thread_key IS NOT NULL;
 
 -- The thread that an agent's own word opened in a channel.
 CREATE TABLE threads (
@@ -94,6 +103,8 @@ CREATE TABLE conversations (
 CREATE INDEX conversations_waiting ON conversations (waiting) WHERE waiting IS NOT NULL;
 CREATE INDEX conversations_due ON conversations (due) WHERE due IS NOT NULL;
 CREATE INDEX conversations_held ON conversations (lease_until) WHERE owner IS NOT NULL;
+CREATE INDEX conversations_idle ON conversations (changed_at)
+    WHERE waiting IS NULL AND due IS NULL AND owner IS NULL;
 
 -- What the buttons under the bot's messages stand for.
 CREATE TABLE buttons (
@@ -101,6 +112,7 @@ CREATE TABLE buttons (
     conversation TEXT   NOT NULL,
     expires_at   BIGINT NOT NULL
 );
+CREATE INDEX buttons_expired ON buttons (expires_at);
 
 -- Who may do what only one process may do.
 CREATE TABLE leases (
