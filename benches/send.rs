@@ -43,15 +43,19 @@ async fn main() {
     let base = herald(config.clone(), Some(disk.path()), Serves::Mcp, stop.clone()).await;
     callers.push(("HTTP, SQLite", Caller::Http(Http::new(&base))));
     let mut env = workspace.env();
-    callers.push(("stdio, in memory", Caller::Stdio(Pipes::start(&env, None).await)));
-    callers.push(("stdio, SQLite", Caller::Stdio(Pipes::start(&env, Some(piped.path())).await)));
+    callers.push(("stdio, in memory", Caller::Stdio(Box::new(Pipes::start(&env, None).await))));
+    callers.push((
+        "stdio, SQLite",
+        Caller::Stdio(Box::new(Pipes::start(&env, Some(piped.path())).await)),
+    ));
     if let Some(url) = postgres::schema() {
         let mut config = config.clone();
         config.database_url = Some(url.into());
         let base = herald(config, None, Serves::Mcp, stop.clone()).await;
         callers.push(("HTTP, PostgreSQL", Caller::Http(Http::new(&base))));
         env.insert("HERALD_DATABASE_URL".to_owned(), postgres::schema().unwrap());
-        callers.push(("stdio, PostgreSQL", Caller::Stdio(Pipes::start(&env, None).await)));
+        callers
+            .push(("stdio, PostgreSQL", Caller::Stdio(Box::new(Pipes::start(&env, None).await))));
     }
     let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
     callers.retain(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only.as_str())));

@@ -21,7 +21,7 @@ use super::{AT_ONCE, Workspace, channel, median, serve};
 /// Sends one message a call, and returns once the platform has confirmed it.
 pub enum Caller {
     Http(Http),
-    Stdio(Pipes),
+    Stdio(Box<Pipes>),
     Bare(Bare),
 }
 
