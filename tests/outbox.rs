@@ -313,3 +313,29 @@ async fn client_of_a_round(desk: &Desk) -> tokio::process::Child {
     .await;
     process
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_token_is_not_shown_again_until_somebody_says_so() {
+    for desk in Desk::each().await {
+        desk.workspace.fault(json!({ "platform": "slack", "kind": "revoked_token" }));
+        for attempt in ["first", "second"] {
+            let sent = desk.run(&["send", SLACK, attempt, "-o", "json"]).await;
+            let receipt: Value = serde_json::from_slice(&sent.stdout).unwrap();
+            assert_eq!(receipt["status"], "failed", "nobody keeps it: {receipt}");
+            assert_eq!(receipt["reason"], "auth", "{receipt}");
+            assert!(receipt["hint"].as_str().unwrap().contains("SLACK_BOT_TOKEN"), "{receipt}");
+        }
+        assert_eq!(desk.workspace.sends(SLACK).len(), 1, "the token was shown once");
+        let checked = desk.run(&["check"]).await;
+        assert!(stdout(&checked).contains("herald outbox resume slack"), "{}", stdout(&checked));
+        let resumed = desk.run(&["outbox", "resume", "slack"]).await;
+        assert!(stdout(&resumed).starts_with("Slack sends again"), "{}", stdout(&resumed));
+        let again = desk.run(&["outbox", "resume", "slack"]).await;
+        assert_eq!(stdout(&again), "Slack did not wait\n");
+        let sent = desk.run(&["send", SLACK, "third", "-o", "json"]).await;
+        let receipt: Value = serde_json::from_slice(&sent.stdout).unwrap();
+        assert_eq!(receipt["status"], "delivered", "{receipt}");
+        let unknown = desk.run(&["outbox", "resume", "irc"]).await;
+        assert!(stderr(&unknown).contains("slack, discord or telegram"), "{}", stderr(&unknown));
+    }
+}

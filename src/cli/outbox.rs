@@ -17,7 +17,7 @@ use super::{ConfigError, Output, default_data_dir};
 use crate::app::open_store;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::Config;
-use crate::model::{Delivery, DeliveryId};
+use crate::model::{Delivery, DeliveryId, PlatformKind};
 use crate::store::{Filter, Outbox};
 
 /// What happened more than one of these ago is shown in the next.
@@ -73,6 +73,19 @@ pub(super) enum Command {
         #[command(flatten)]
         how: How,
     },
+    /// Let a bot that waits send again at once
+    ///
+    /// A bot waits as a whole where its platform failed five times in a row, or refused its secret. It goes on by itself
+    /// once the platform answers, or with a new secret; this is for one that was right all along.
+    Resume {
+        /// slack, discord or telegram
+        #[arg(value_parser = platform)]
+        platform: PlatformKind,
+    },
+}
+
+fn platform(name: &str) -> Result<PlatformKind, String> {
+    PlatformKind::named(name).ok_or_else(|| "slack, discord or telegram".to_owned())
 }
 
 /// By ID, or by filters.
@@ -138,6 +151,10 @@ pub(super) async fn run(command: Command, config: &Config) -> anyhow::Result<Exi
             let steering = Steering { outbox: &*outbox, act: Act::Discard, now, how };
             steering.run(&chosen.ids, filter).await?
         }
+        Command::Resume { platform } => {
+            resume(&*outbox, platform, now).await?;
+            true
+        }
     };
     outbox.close().await;
     Ok(if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -172,6 +189,18 @@ async fn list(
         show::complain(&format!("there are more: add --after {}", last.id));
     }
     Ok(true)
+}
+
+async fn resume(outbox: &dyn Outbox, platform: PlatformKind, now: Timestamp) -> anyhow::Result<()> {
+    let paused = outbox.pauses().await?.remove(&platform);
+    outbox.resume(platform, now).await?;
+    let said = match paused {
+        Some(pause) => {
+            format!("{} sends again; it waited because {}", platform.title(), pause.hint)
+        }
+        None => format!("{} did not wait", platform.title()),
+    };
+    Ok(show::text(&format!("{said}\n"))?)
 }
 
 async fn show(outbox: &dyn Outbox, ids: &[DeliveryId], filter: &Filter) -> anyhow::Result<bool> {

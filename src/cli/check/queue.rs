@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::outbox::age;
 use crate::clock::Timestamp;
-use crate::model::{DeliveryState, PlatformKind};
+use crate::model::{DeliveryState, Pause, PlatformKind};
 use crate::platform::finding::Finding;
 use crate::store::{Backlog, Outbox, StoreError, Trouble};
 
@@ -18,14 +18,18 @@ const LATELY: Duration = Duration::from_secs(24 * 3600);
 pub(super) struct Queues {
     backlog: BTreeMap<PlatformKind, Backlog>,
     trouble: BTreeMap<PlatformKind, Trouble>,
+    pauses: BTreeMap<PlatformKind, Pause>,
     now: Timestamp,
 }
 
 impl Queues {
     pub(super) async fn read(outbox: &dyn Outbox, now: Timestamp) -> Result<Self, StoreError> {
-        let (backlog, trouble) =
-            tokio::try_join!(outbox.backlog(), outbox.trouble(now.before(LATELY)))?;
-        Ok(Self { backlog, trouble, now })
+        let (backlog, trouble, pauses) = tokio::try_join!(
+            outbox.backlog(),
+            outbox.trouble(now.before(LATELY)),
+            outbox.pauses()
+        )?;
+        Ok(Self { backlog, trouble, pauses, now })
     }
 
     /// One finding for each of these platforms, and for each other one that something still waits for. Pure.
@@ -60,6 +64,15 @@ impl Queues {
             detail.push_str(&format!("; {} is off, so nobody sends it", platform.title()));
             return Finding::advice(what, detail, fix);
         }
+        if let Some(pause) = self.pauses.get(&platform) {
+            let (since, hint) = (age(self.now.since(pause.since)), &pause.hint);
+            detail.push_str(&format!("; paused for {since}: {hint}"));
+            let fix = match pause.refused {
+                Some(_) => format!("if the secret is right now: herald outbox resume {platform}"),
+                None => format!("to try at once: herald outbox resume {platform}"),
+            };
+            return Finding::advice(what, detail, fix);
+        }
         let states = [
             (oldest > LONG, DeliveryState::Queued),
             (oldest > LONG && sending > 0, DeliveryState::Sending),
@@ -88,6 +101,7 @@ pub(super) fn what(platform: PlatformKind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Reason;
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
     const SLACK: PlatformKind = PlatformKind::Slack;
@@ -99,6 +113,7 @@ mod tests {
         let queues = Queues {
             backlog: (queued + sending > 0).then_some((SLACK, backlog)).into_iter().collect(),
             trouble: BTreeMap::from([(SLACK, trouble)]),
+            pauses: BTreeMap::new(),
             now: NOW,
         };
         let mut found = queues.findings(&[SLACK]);
@@ -139,6 +154,7 @@ mod tests {
         let queues = Queues {
             backlog: BTreeMap::from([(PlatformKind::Discord, backlog)]),
             trouble: BTreeMap::new(),
+            pauses: BTreeMap::new(),
             now: NOW,
         };
         let found = queues.findings(&[SLACK]);
@@ -146,5 +162,24 @@ mod tests {
         assert_eq!((slack.what.as_str(), &slack.fix), ("Slack queue", &None));
         assert!(discord.detail.ends_with("Discord is off, so nobody sends it"), "{discord:?}");
         assert!(discord.fix.as_ref().unwrap().contains("discard --channel discord"));
+    }
+
+    #[test]
+    fn a_bot_that_waits_is_told_with_the_command_that_lets_it_go_on() {
+        let pause = Pause {
+            reason: Reason::Auth,
+            hint: "set a new SLACK_BOT_TOKEN".to_owned(),
+            since: NOW.before(Duration::from_secs(7200)),
+            refused: Some("f".to_owned()),
+        };
+        let queues = Queues {
+            backlog: BTreeMap::new(),
+            trouble: BTreeMap::new(),
+            pauses: BTreeMap::from([(SLACK, pause)]),
+            now: NOW,
+        };
+        let found = queues.findings(&[SLACK]).remove(0);
+        assert_eq!(found.detail, "nothing waits; paused for 2h: set a new SLACK_BOT_TOKEN");
+        assert!(found.fix.unwrap().ends_with("herald outbox resume slack"));
     }
 }
