@@ -9,7 +9,6 @@
     clippy::indexing_slicing,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     reason = "a measurement that cannot go on should stop"
 )]
 
