@@ -10,6 +10,9 @@
     reason = "a measurement that cannot go on should stop"
 )]
 
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
+mod world;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,15 +21,16 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
 use futures_util::{StreamExt, stream};
-use herald::app::{App, Mode, Serves};
+use herald::app::Serves;
 use herald::clock::SystemClock;
 use herald::config::Config;
 use herald::platform::http::install_crypto_provider;
 use herald::sandbox::World;
 use http::StatusCode;
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use world::{herald, median, on_disk, serve};
 
 const EVENTS: usize = 1_000;
 const AT_ONCE: usize = 64;
@@ -41,7 +45,7 @@ async fn main() {
     let workspace = serve(world.router()).await;
     let bare = serve(Router::new().route("/slack/events", post(async |_: Bytes| StatusCode::OK)));
     let bare = bare.await;
-    let data = tempfile::tempdir().unwrap();
+    let data = on_disk();
     let stop = CancellationToken::new();
     let mut env: BTreeMap<String, String> = world.exports(&workspace).into_iter().collect();
     env.retain(|name, _| name.starts_with("SLACK") || name.starts_with("KAGENT"));
@@ -49,17 +53,7 @@ async fn main() {
     env.insert("SLACK_SIGNING_SECRET".to_owned(), SECRET.to_owned());
     let mut config = Config::load(None, &|name| env.get(name).cloned()).unwrap();
     config.bot.messages_per_minute = u32::MAX;
-    let mode = Mode {
-        data_dir: Some(data.path().to_owned()),
-        own_only: false,
-        deduplicate: true,
-        wait: Duration::from_secs(10),
-        serves: Serves::Bot,
-    };
-    let app = App::build(config, mode, Arc::new(SystemClock), stop.clone()).await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let herald = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(app.serve(listener, Router::new()));
+    let herald = herald(config, Some(data.path()), Serves::Bot, stop.clone()).await;
 
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let (mut durable, mut answering, mut slowest) = (Vec::new(), Vec::new(), Duration::ZERO);
@@ -74,22 +68,12 @@ async fn main() {
             slowest = slowest.max(worst);
         }
     }
-    durable.sort_unstable();
-    answering.sort_unstable();
-    let (durable, answering) = (durable[ROUNDS / 2], answering[ROUNDS / 2]);
+    let (durable, answering) = (median(durable), median(answering));
     println!("{EVENTS} signed events, {AT_ONCE} at a time, median of {ROUNDS} rounds");
     println!("  acknowledged by Herald, stored    {durable:>10.1?}   (slowest one: {slowest:.1?})");
     println!("  answered by a bare axum handler   {answering:>10.1?}");
     println!("  ratio                             {:>10.2}", durable.div_duration_f64(answering));
     stop.cancel();
-}
-
-/// Serves `routes` on a port of their own.
-async fn serve(routes: Router) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    base
 }
 
 /// A request's body, time and signature.

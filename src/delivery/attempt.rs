@@ -84,7 +84,10 @@ impl Inner {
         let mut last = None;
         let again = std::iter::repeat_n(RECORD_AGAIN_AFTER, RECORD_AGAIN);
         for pause in RECORD_AFTER.into_iter().chain(again) {
-            tokio::time::sleep(Duration::from_millis(pause)).await;
+            // Even a pause of nothing would last until the timer's next millisecond.
+            if pause > 0 {
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
             let record = self.outbox.record(epoch, &settled);
             match self.metrics.access(StoreAccess::Record, record).await {
                 Ok(Recorded::Done) => {

@@ -243,11 +243,14 @@ impl InFlight {
         });
     }
 
-    /// Waits for one attempt to end; `None` if there is none.
+    /// Waits for an attempt to end, and counts out all that have ended; `None` if there is none.
     async fn next_finished(&mut self) -> Option<()> {
-        let platform = self.attempts.join_next().await?.ok()?;
-        if let Some(count) = self.count.get_mut(&platform) {
-            *count = count.saturating_sub(1);
+        let mut finished = Some(self.attempts.join_next().await?);
+        while let Some(platform) = finished {
+            if let Some(count) = platform.ok().and_then(|platform| self.count.get_mut(&platform)) {
+                *count = count.saturating_sub(1);
+            }
+            finished = self.attempts.try_join_next();
         }
         Some(())
     }

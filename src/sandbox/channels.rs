@@ -134,3 +134,8 @@ pub(super) fn all() -> Vec<Channel> {
         Channel::new(Telegram, "5000000001", "alice", "Alice and the bot").direct("alice"),
     ]
 }
+
+/// One more channel, which the bot is a member of.
+pub(super) fn opened(vendor: Vendor, id: &str) -> Channel {
+    Channel::new(vendor, id, id, "Opened later")
+}

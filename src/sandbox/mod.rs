@@ -192,6 +192,14 @@ impl World {
         self.state().messages(channel)
     }
 
+    /// Opens a channel of this ID, in which the bot may post. One that there is already stays as it is.
+    pub fn open_channel(&self, vendor: Vendor, id: &str) {
+        let mut state = self.state();
+        if state.channel(vendor, id).is_none() {
+            state.add_channel(channels::opened(vendor, id));
+        }
+    }
+
     /// Says something as a person.
     ///
     /// What begins with a slash is a command where the platform has slash commands: then nobody sees it, and `None`

@@ -94,7 +94,7 @@ impl Filter {
         let pending = (!pending.is_empty()).then(|| {
             format!(
                 "SELECT d.seq FROM lanes l CROSS JOIN deliveries d
-                 WHERE d.lane = l.lane AND l.pending > 0 AND d.state IN ('queued', 'sending') AND d.state IN ({})",
+                 WHERE d.lane = l.lane AND l.pending > 0 AND d.finished_at IS NULL AND d.state IN ({})",
                 pending.join(", ")
             )
         });

@@ -226,7 +226,8 @@ pub trait Outbox: Send + Sync + 'static {
         most: u32,
     ) -> Result<Vec<Claim>, StoreError>;
 
-    /// Makes the result of a claim durable, lets go of the lane, and notes what it says about the bot.
+    /// Makes the result of a claim durable, lets go of the lane, and notes what it says about the bot. A delivery that has
+    /// come to its end says when ([`Delivery::finished_at`]): without that it would stay at the head of its lane.
     async fn record(&self, epoch: i64, settled: &Settled) -> Result<Recorded, StoreError>;
 
     /// When the next lane of one of these platforms may send, if any waits.

@@ -29,4 +29,6 @@ pub struct Config {
     pub allowed_users: Vec<String>,
     /// How fast one channel may be written to. Default: five messages in five seconds.
     pub pace: Option<Pace>,
+    /// How fast the bot may write, over all its channels. Default: 45 messages a second, five at once.
+    pub bot_pace: Option<Pace>,
 }

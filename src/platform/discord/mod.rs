@@ -64,6 +64,7 @@ const MOST_THREAD_NAME: usize = 100;
 pub struct Discord {
     api: Api,
     pace: Pace,
+    bot_pace: Pace,
     /// Channels by ID: which server for permalinks, which parent for threads. Neither changes.
     known: Known<Channel>,
     /// What the bot is in each server, learnt when it is checked.
@@ -91,6 +92,8 @@ impl Discord {
         Some(Self {
             api: Api::new(http, base, token),
             pace: config.pace.unwrap_or(Pace::new(Duration::from_secs(1), 5)),
+            // Discord's own limit is 50 in any second.
+            bot_pace: config.bot_pace.unwrap_or(Pace::new(Duration::from_millis(22), 5)),
             known: Known::default(),
             memberships: Known::default(),
         })
@@ -200,8 +203,7 @@ impl Platform for Discord {
     }
 
     fn credential(&self) -> Credential {
-        // Discord's own limit is 50 in any second.
-        self.api.credential(Pace::new(Duration::from_millis(22), 5))
+        self.api.credential(self.bot_pace)
     }
 
     fn render(&self, document: &Document) -> Result<Vec<Part>, RenderError> {

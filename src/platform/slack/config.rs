@@ -33,4 +33,6 @@ pub struct Config {
     pub allowed_users: Vec<String>,
     /// How fast one channel may be written to. Default: one message a second, three at once.
     pub pace: Option<Pace>,
+    /// How fast the bot may write, over all its channels. Default: 50 messages a second, 50 at once.
+    pub bot_pace: Option<Pace>,
 }

@@ -70,6 +70,7 @@ pub struct Slack {
     api: Api,
     team_id: Option<String>,
     pace: Pace,
+    bot_pace: Pace,
     /// The workspace's URL, for permalinks, under the empty name.
     workspace: Known<Url>,
     /// The bot's own user ID, once it had to be known.
@@ -88,6 +89,8 @@ impl Slack {
             api: Api::new(http, base, token),
             team_id: config.team_id.clone(),
             pace: config.pace.unwrap_or(Pace::new(Duration::from_secs(1), 3)),
+            // Slack names no number for a workspace; its 429 says when it is too much.
+            bot_pace: config.bot_pace.unwrap_or(Pace::new(Duration::from_millis(20), 50)),
             workspace: Known::default(),
             user: OnceCell::new(),
         })
@@ -299,8 +302,7 @@ impl Platform for Slack {
     }
 
     fn credential(&self) -> Credential {
-        // Slack names no number for a workspace; its 429 says when it is too much.
-        self.api.credential(Pace::new(Duration::from_millis(20), 50))
+        self.api.credential(self.bot_pace)
     }
 
     fn render(&self, document: &Document) -> Result<Vec<Part>, RenderError> {

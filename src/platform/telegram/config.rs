@@ -25,4 +25,6 @@ pub struct Config {
     pub drop_pending_updates: bool,
     /// How fast one channel may be written to. Default: one message a second, three at once; a group 18 a minute.
     pub pace: Option<Pace>,
+    /// How fast the bot may write, over all its channels. Default: 25 messages a second, five at once.
+    pub bot_pace: Option<Pace>,
 }

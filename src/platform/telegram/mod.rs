@@ -61,13 +61,16 @@ fn api(config: &Config, http: HttpClient) -> Option<Api> {
 pub struct Telegram {
     api: Api,
     pace: Option<Pace>,
+    bot_pace: Pace,
 }
 
 impl Telegram {
     /// Telegram as configured; `None` without a bot token. Calls nobody.
     #[must_use]
     pub fn new(config: &Config, http: HttpClient) -> Option<Self> {
-        Some(Self { api: api(config, http)?, pace: config.pace })
+        // Telegram's own limit is about 30 in any second.
+        let bot_pace = config.bot_pace.unwrap_or(Pace::new(Duration::from_millis(40), 5));
+        Some(Self { api: api(config, http)?, pace: config.pace, bot_pace })
     }
 }
 
@@ -97,8 +100,7 @@ impl Platform for Telegram {
     }
 
     fn credential(&self) -> Credential {
-        // Telegram's own limit is about 30 in any second.
-        self.api.credential(Pace::new(Duration::from_millis(40), 5))
+        self.api.credential(self.bot_pace)
     }
 
     fn render(&self, document: &Document) -> Result<Vec<Part>, RenderError> {

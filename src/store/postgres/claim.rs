@@ -33,7 +33,7 @@ pub(super) async fn claim(
          AND coalesce(c.not_before, 0) <= $1
          AND (NOT $2 OR EXISTS (
              SELECT 1 FROM deliveries d WHERE d.lane = l.lane
-             AND d.state IN ('queued', 'sending') AND d.submitter = $3))
+             AND d.finished_at IS NULL AND d.submitter = $3))
          ORDER BY l.not_before LIMIT $4 FOR NO KEY UPDATE OF l SKIP LOCKED",
     )
     .bind(now.0)
@@ -102,7 +102,7 @@ async fn heads(
         "LEFT JOIN threads t ON t.client = d.client AND t.lane = d.lane AND t.thread_key = d.thread_key
          WHERE d.seq IN (
              SELECT h.seq FROM unnest($1::text[]) AS due (lane) CROSS JOIN LATERAL (
-                 SELECT seq FROM deliveries WHERE lane = due.lane AND state IN ('queued', 'sending')
+                 SELECT seq FROM deliveries WHERE lane = due.lane AND finished_at IS NULL
                  AND (NOT $2 OR submitter = $3) ORDER BY seq LIMIT 1) h)",
     ))
     .bind(lanes)
@@ -156,22 +156,19 @@ impl Turns {
         if self.lanes.is_empty() {
             return Ok(());
         }
+        // From here on a crash is seen: whoever finds a delivery `sending` knows that it was interrupted.
         query(
-            "UPDATE lanes l SET epoch = l.epoch + 1, owner = $4, lease_until = $5, tat = t.tat, not_before = t.not_before
-             FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS t (lane, tat, not_before) WHERE l.lane = t.lane",
+            "WITH taken AS (
+                 UPDATE lanes l SET epoch = l.epoch + 1, owner = $4, lease_until = $5, tat = t.tat, not_before = t.not_before
+                 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS t (lane, tat, not_before) WHERE l.lane = t.lane)
+             UPDATE deliveries d SET state = 'sending', attempts = d.attempts + 1, doubtful_since = h.doubtful_since
+             FROM unnest($6::text[], $7::bigint[]) AS h (id, doubtful_since) WHERE d.id = h.id",
         )
         .bind(self.lanes)
         .bind(self.tats)
         .bind(self.not_before)
         .bind(&who.process)
         .bind(now.after(who.lease).0)
-        .execute(&mut *db)
-        .await?;
-        // From here on a crash is seen: whoever finds it `sending` knows that it was interrupted.
-        query(
-            "UPDATE deliveries d SET state = 'sending', attempts = d.attempts + 1, doubtful_since = h.doubtful_since
-             FROM unnest($1::text[], $2::bigint[]) AS h (id, doubtful_since) WHERE d.id = h.id",
-        )
         .bind(self.ids)
         .bind(self.doubtful_since)
         .execute(db)

@@ -23,15 +23,15 @@ pub(super) fn sameness(new: &NewDelivery) -> Option<i64> {
 }
 
 pub(super) async fn enqueue(db: Db<'_>, new: &NewDelivery) -> Result<Enqueued, StoreError> {
-    if let Some(answer) = find_same(db, new).await? {
-        return Ok(answer);
-    }
     let d = &new.delivery;
-    // The lane first, and the delivery from what that returns: its number is given while the lane is locked, so that the
-    // numbers of a lane are seen in their order.
-    query(
+    // Unless it repeats another one, the lane first, and the delivery from what that returns: its number is given while
+    // the lane is locked, so that the numbers of a lane are seen in their order.
+    let stored = query(
         "WITH lane AS (
-             INSERT INTO lanes AS l (lane, platform, pending, interval_ms, burst) VALUES ($4, $16, 1, $17, $18)
+             INSERT INTO lanes AS l (lane, platform, pending, interval_ms, burst) SELECT $4, $16, 1, $17, $18
+             WHERE NOT EXISTS (SELECT 1 FROM deliveries WHERE client = $2 AND idempotency_key = $10)
+             AND ($10 IS NOT NULL OR $19 IS NULL OR NOT EXISTS (
+                 SELECT 1 FROM deliveries WHERE client = $2 AND content_hash = $11 AND created_at > $19))
              ON CONFLICT (lane) DO UPDATE SET pending = l.pending + 1, interval_ms = $17, burst = $18
              RETURNING l.lane)
          INSERT INTO deliveries (id, client, submitter, lane, placement, thread_key, edits, steps, state, warnings,
@@ -56,9 +56,14 @@ pub(super) async fn enqueue(db: Db<'_>, new: &NewDelivery) -> Result<Enqueued, S
     .bind(d.channel.platform().as_str())
     .bind(i64::from(new.pace.interval_ms))
     .bind(i64::from(new.pace.burst))
-    .execute(db)
+    .bind(new.same_since.map(|since| since.0))
+    .execute(&mut *db)
     .await?;
-    Ok(Enqueued::New)
+    if stored.rows_affected() > 0 {
+        return Ok(Enqueued::New);
+    }
+    let same = find_same(db, new).await?;
+    same.ok_or_else(|| StoreError::Corrupt("what a submission repeats is not there".to_owned()))
 }
 
 /// The delivery that a submission repeats: by its key, or by its content within the window.

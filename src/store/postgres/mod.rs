@@ -60,6 +60,7 @@ const SEE_TO: &str =
     "see that it runs, and that the network lets Herald through; nothing has to be restarted here";
 
 type Db<'c> = &'c mut sqlx::PgConnection;
+type Statement = Query<'static, sqlx::Postgres, PgArguments>;
 
 /// The store in one schema of a PostgreSQL database.
 pub struct Postgres {
@@ -183,7 +184,7 @@ impl Postgres {
 }
 
 /// A statement that no name is kept for: a pooler may run the next one elsewhere.
-fn query(sql: impl SqlSafeStr) -> Query<'static, sqlx::Postgres, PgArguments> {
+fn query(sql: impl SqlSafeStr) -> Statement {
     sqlx::query(sql).persistent(false)
 }
 

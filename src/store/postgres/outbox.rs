@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::claim::{claim, keep_bot, lock_bot};
 use super::enqueue::{enqueue, requeue, sameness};
-use super::{Db, Postgres, StoreError, query, retention, storable};
+use super::{Db, Postgres, Statement, StoreError, query, retention, storable};
 use crate::clock::Timestamp;
 use crate::model::{ClientName, Delivery, DeliveryId, Pause, PlatformKind, Reason, Scope};
 use crate::store::bot::Bot;
@@ -107,7 +107,7 @@ impl Outbox for Postgres {
                      OR strpos(' ' || c.refused || ' ', ' ' || bot.fingerprint || ' ') = 0)
                  AND (NOT $1 OR EXISTS (
                      SELECT 1 FROM deliveries d WHERE d.lane = l.lane
-                     AND d.state IN ('queued', 'sending') AND d.submitter = $2))",
+                     AND d.finished_at IS NULL AND d.submitter = $2))",
             )
             .bind(who.own_only)
             .bind(&who.process)
@@ -128,7 +128,7 @@ impl Outbox for Postgres {
                 "SELECT l.platform, count(*) FILTER (WHERE d.state = 'queued') AS queued,
                      count(*) FILTER (WHERE d.state = 'sending') AS sending, min(d.created_at) AS oldest
                  FROM lanes l JOIN deliveries d USING (lane)
-                 WHERE l.pending > 0 AND d.state IN ('queued', 'sending') GROUP BY l.platform",
+                 WHERE l.pending > 0 AND d.finished_at IS NULL GROUP BY l.platform",
             )
             .fetch_all(&mut *db)
             .await?;
@@ -260,14 +260,8 @@ impl Outbox for Postgres {
             let mut db = self.begin().await?;
             lock_lane(&mut db, id).await?;
             let Some(mut delivery) = by_id(&mut db, id).await? else { return Ok(None) };
-            let pending = i64::from(!delivery.state.is_final());
             delivery.call_off(reason, hint.to_owned(), now);
-            query("UPDATE lanes SET pending = pending + $2 WHERE lane = $1")
-                .bind(delivery.channel.to_string())
-                .bind(i64::from(!delivery.state.is_final()) - pending)
-                .execute(&mut *db)
-                .await?;
-            save(&mut db, &delivery).await?;
+            save(COUNT, &delivery, 0)?.execute(&mut *db).await?;
             db.commit().await?;
             Ok(Some(delivery))
         })
@@ -396,6 +390,20 @@ pub(super) async fn lock_lane(db: Db<'_>, id: DeliveryId) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Lets go of a lane, if it is still held by the same claim, and counts what is pending in it. As long as the epoch is this
+/// claim's, nobody else changes whether its delivery is pending: what the statement sees of it is true although it may
+/// have waited for the lane.
+const RELEASE: &str = "
+    UPDATE lanes l SET lease_until = 0, owner = NULL, not_before = greatest(l.not_before, $15),
+        pending = l.pending + $16 - (
+            SELECT count(*) FROM deliveries WHERE id = $1 AND finished_at IS NULL)
+    WHERE lane = $17 AND epoch = $18 RETURNING lane";
+/// Counts what is pending in a lane, which is locked.
+const COUNT: &str = "
+    UPDATE lanes l SET pending = l.pending + $16 - (
+        SELECT count(*) FROM deliveries WHERE id = $1 AND finished_at IS NULL)
+    WHERE lane = $17 RETURNING lane";
+
 /// Whether it was recorded, and who submitted the delivery.
 async fn record(
     db: Db<'_>,
@@ -405,24 +413,8 @@ async fn record(
     let Settled { delivery, hold, thread, verdict, doubt: _ } = settled;
     let lane = delivery.channel.to_string();
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
-    // As long as the epoch is this claim's, nobody else changes whether its delivery is pending: what the statement sees
-    // of it is true although it may have waited for the lane.
-    let released = query(
-        "UPDATE lanes l SET lease_until = 0, owner = NULL, not_before = greatest(l.not_before, $3),
-             pending = l.pending + $5 - (
-                 SELECT count(*) FROM deliveries WHERE id = $4 AND state IN ('queued', 'sending'))
-         WHERE lane = $1 AND epoch = $2",
-    )
-    .bind(&lane)
-    .bind(epoch)
-    .bind(held)
-    .bind(delivery.id.to_string())
-    .bind(i64::from(!delivery.state.is_final()))
-    .execute(&mut *db)
-    .await?;
-    if released.rows_affected() == 0 {
-        return Ok((Recorded::Fenced, None));
-    }
+    let saved = save(RELEASE, delivery, held)?.bind(epoch).fetch_optional(&mut *db).await?;
+    let Some(saved) = saved else { return Ok((Recorded::Fenced, None)) };
     if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
         query(
             "INSERT INTO threads (client, lane, thread_key, placement) VALUES ($1, $2, $3, $4)
@@ -435,7 +427,6 @@ async fn record(
         .execute(&mut *db)
         .await?;
     }
-    let submitter = save(&mut *db, delivery).await?;
     if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
         let platform = delivery.channel.platform();
         let mut bot = lock_bot(db, platform).await?;
@@ -443,7 +434,7 @@ async fn record(
         keep_bot(db, platform, &bot).await?;
         prolong(db, platform, refused).await?;
     }
-    Ok((Recorded::Done, submitter))
+    Ok((Recorded::Done, saved.try_get("submitter")?))
 }
 
 /// What waited while its bot's secret was refused, from one time to another, has as long again as it had.
@@ -456,7 +447,7 @@ async fn prolong(
     query(
         "UPDATE deliveries SET deadline = greatest(deadline, $3 + deadline - created_at)
          WHERE lane IN (SELECT lane FROM lanes WHERE platform = $1 AND pending > 0)
-         AND state IN ('queued', 'sending') AND state = 'queued' AND deadline > $2",
+         AND finished_at IS NULL AND state = 'queued' AND deadline > $2",
     )
     .bind(platform.as_str())
     .bind(since.0)
@@ -466,30 +457,33 @@ async fn prolong(
     Ok(())
 }
 
-/// Writes what can change of a delivery, and tells who submitted it. Its lane is locked, and its count kept by the caller.
-async fn save(db: Db<'_>, delivery: &Delivery) -> Result<Option<String>, StoreError> {
-    let saved = query(
-        "UPDATE deliveries SET placement = $2, cursor = $3, state = $4, attempts = $5, doubtful_since = $6,
+/// Writes what can change of a delivery, after what `first` does to its lane, which waits until `held`; tells
+/// who submitted it.
+fn save(first: &str, delivery: &Delivery, held: i64) -> Result<Statement, StoreError> {
+    let sql = format!(
+        "WITH lane AS ({first})
+         UPDATE deliveries SET placement = $2, cursor = $3, state = $4, attempts = $5, doubtful_since = $6,
              resent = $7, messages = $8, permalink = $9, reason = $10, hint = $11, warnings = $12,
              deadline = least(deadline, $13), finished_at = $14
-         WHERE id = $1 RETURNING submitter",
-    )
-    .bind(delivery.id.to_string())
-    .bind(to_json(&delivery.placement)?)
-    .bind(i64::try_from(delivery.cursor).unwrap_or(i64::MAX))
-    .bind(delivery.state.as_str())
-    .bind(i64::from(delivery.attempts))
-    .bind(delivery.doubtful_since.map(|at| at.0))
-    .bind(delivery.resent)
-    .bind(to_json(&delivery.messages)?)
-    .bind(delivery.permalink.as_deref().map(storable))
-    .bind(delivery.reason.map(Reason::as_str))
-    // A platform's words, which may hold anything.
-    .bind(delivery.hint.as_deref().map(storable))
-    .bind(to_json(&delivery.warnings)?)
-    .bind(delivery.deadline.0)
-    .bind(delivery.finished_at.map(|at| at.0))
-    .fetch_optional(db)
-    .await?;
-    Ok(saved.map(|row| row.try_get("submitter")).transpose()?)
+         FROM lane WHERE id = $1 RETURNING deliveries.submitter"
+    );
+    Ok(query(AssertSqlSafe(sql))
+        .bind(delivery.id.to_string())
+        .bind(to_json(&delivery.placement)?)
+        .bind(i64::try_from(delivery.cursor).unwrap_or(i64::MAX))
+        .bind(delivery.state.as_str())
+        .bind(i64::from(delivery.attempts))
+        .bind(delivery.doubtful_since.map(|at| at.0))
+        .bind(delivery.resent)
+        .bind(to_json(&delivery.messages)?)
+        .bind(delivery.permalink.as_deref().map(storable))
+        .bind(delivery.reason.map(Reason::as_str))
+        // A platform's words, which may hold anything.
+        .bind(delivery.hint.as_deref().map(storable))
+        .bind(to_json(&delivery.warnings)?)
+        .bind(delivery.deadline.0)
+        .bind(delivery.finished_at.map(|at| at.0))
+        .bind(held)
+        .bind(i64::from(!delivery.state.is_final()))
+        .bind(delivery.channel.to_string()))
 }

@@ -148,6 +148,7 @@ async fn two_replicas_send_each_message_once_and_in_the_order_of_acceptance() {
                 assert!(!claim.interrupted);
                 sent.lock().unwrap().push((delivery.channel.to_string(), delivery.id));
                 delivery.state = crate::model::DeliveryState::Delivered;
+                delivery.finished_at = Some(T0);
                 let recorded = store.record(claim.epoch, &Settled::new(delivery)).await.unwrap();
                 assert_eq!(recorded, Recorded::Done);
             }

@@ -3,53 +3,50 @@
 use sqlx::{Row, SqliteConnection};
 
 use super::outbox::by_id;
+use super::writer::Tx;
 use crate::clock::Timestamp;
 use crate::model::{Delivery, DeliveryId, DeliveryState};
 use crate::store::rows::to_json;
 use crate::store::{Enqueued, NewDelivery, StoreError};
 
-pub(super) async fn enqueue(
-    db: &mut SqliteConnection,
-    new: NewDelivery,
-) -> Result<Enqueued, StoreError> {
-    if let Some(answer) = find_same(db, &new).await? {
-        return Ok(answer);
-    }
+/// Stores a submission unless it repeats one: then nothing is changed. The window counts where there is no key.
+const STORE: &str = "
+    INSERT INTO lanes (lane, platform, pending, interval_ms, burst) SELECT ?4, ?16, 1, ?17, ?18
+    WHERE NOT EXISTS (SELECT 1 FROM deliveries WHERE client = ?2 AND idempotency_key = ?10)
+    AND (?10 IS NOT NULL OR ?19 IS NULL OR NOT EXISTS (
+        SELECT 1 FROM deliveries WHERE client = ?2 AND content_hash = ?11 AND created_at > ?19))
+    ON CONFLICT (lane) DO UPDATE SET pending = pending + 1, interval_ms = ?17, burst = ?18;
+    INSERT INTO deliveries (id, client, submitter, lane, placement, thread_key, edits, steps, state, warnings,
+        idempotency_key, content_hash, deadline, created_at, invitation, traceparent)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?10, ?11, ?12, ?13, ?14, ?15 WHERE changes() > 0";
+
+pub(super) async fn enqueue(tx: &mut Tx<'_>, new: NewDelivery) -> Result<Enqueued, StoreError> {
     let d = &new.delivery;
-    let lane = d.channel.to_string();
-    sqlx::query(
-        "INSERT INTO lanes (lane, platform, pending, interval_ms, burst) VALUES (?1, ?2, 1, ?3, ?4)
-         ON CONFLICT (lane) DO UPDATE SET pending = pending + 1, interval_ms = ?3, burst = ?4",
-    )
-    .bind(&lane)
-    .bind(d.channel.platform().as_str())
-    .bind(new.pace.interval_ms)
-    .bind(new.pace.burst)
-    .execute(&mut *db)
-    .await?;
-    sqlx::query(
-        "INSERT INTO deliveries (id, client, submitter, lane, placement, thread_key, edits, steps, state, warnings,
-             idempotency_key, content_hash, deadline, created_at, invitation, traceparent)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-    )
-    .bind(d.id.to_string())
-    .bind(d.client.as_str())
-    .bind(&new.submitter)
-    .bind(&lane)
-    .bind(to_json(&d.placement)?)
-    .bind(&d.thread_key)
-    .bind(d.edits.map(|id| id.to_string()))
-    .bind(to_json(&d.steps)?)
-    .bind(to_json(&d.warnings)?)
-    .bind(&new.idempotency_key)
-    .bind(&new.content_hash)
-    .bind(d.deadline.0)
-    .bind(d.created_at.0)
-    .bind(d.invitation.as_ref().map(to_json).transpose()?)
-    .bind(&d.traceparent)
-    .execute(&mut *db)
-    .await?;
-    Ok(Enqueued::New)
+    let store = sqlx::query(STORE)
+        .bind(d.id.to_string())
+        .bind(d.client.as_str())
+        .bind(&new.submitter)
+        .bind(d.channel.to_string())
+        .bind(to_json(&d.placement)?)
+        .bind(&d.thread_key)
+        .bind(d.edits.map(|id| id.to_string()))
+        .bind(to_json(&d.steps)?)
+        .bind(to_json(&d.warnings)?)
+        .bind(&new.idempotency_key)
+        .bind(&new.content_hash)
+        .bind(d.deadline.0)
+        .bind(d.created_at.0)
+        .bind(d.invitation.as_ref().map(to_json).transpose()?)
+        .bind(&d.traceparent)
+        .bind(d.channel.platform().as_str())
+        .bind(new.pace.interval_ms)
+        .bind(new.pace.burst)
+        .bind(new.same_since.map(|since| since.0));
+    if tx.run_last(store).await?.changed > 0 {
+        return Ok(Enqueued::New);
+    }
+    let same = find_same(tx.db().await?, &new).await?;
+    same.ok_or_else(|| StoreError::Corrupt("what a submission repeats is not there".to_owned()))
 }
 
 /// The delivery that a submission repeats: by its key, or by its content within the window.

@@ -29,12 +29,13 @@ const FILE: &str = "herald.db";
 /// How long a process waits for another one's write.
 const BUSY: Duration = Duration::from_secs(5);
 /// Each brings the schema to its own number (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/1.sql"),
     include_str!("migrations/2.sql"),
     include_str!("migrations/3.sql"),
     include_str!("migrations/4.sql"),
     include_str!("migrations/5.sql"),
+    include_str!("migrations/6.sql"),
 ];
 
 /// The store in one SQLite database.
@@ -52,7 +53,7 @@ impl Sqlite {
     pub async fn in_memory() -> Result<Self, StoreError> {
         let mut db = SqliteConnectOptions::new().in_memory(true).connect().await?;
         migrate(&mut db).await?;
-        Ok(Self { writer: Writer::start(db), readers: None })
+        Ok(Self { writer: Writer::start(db)?, readers: None })
     }
 
     /// Whether there is a store in `directory`. Makes nothing.
@@ -88,7 +89,7 @@ impl Sqlite {
             StoreError::Database(error) => unusable(error),
             other => other,
         })?;
-        Ok(Self { writer: Writer::start(db), readers: Some(readers) })
+        Ok(Self { writer: Writer::start(db)?, readers: Some(readers) })
     }
 
     /// Runs `work` on a snapshot of what is committed.
@@ -101,7 +102,7 @@ impl Sqlite {
     {
         match &self.readers {
             Some(pool) => work(&mut *pool.acquire().await?).await,
-            None => self.writer.write(work).await,
+            None => self.writer.read(work).await,
         }
     }
 }
@@ -123,6 +124,8 @@ async fn connect(
             migrate(&mut db).await?;
             let readers = SqlitePoolOptions::new()
                 .max_connections(2)
+                // A file does not hang up.
+                .test_before_acquire(false)
                 .connect_with(options.clone().read_only(true).create_if_missing(false))
                 .await?;
             Ok((db, readers))

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use tokio::time::Instant;
 
-use super::claim::{bot, claim, keep_bot};
+use super::claim::{bot, claim, keep_bot, may_be_due};
 use super::enqueue::{enqueue, requeue};
+use super::writer::{Script, Tx};
 use super::{Sqlite, StoreError, retention};
 use crate::clock::Timestamp;
 use crate::model::{
@@ -39,7 +40,7 @@ const PROBE_BYTES: i64 = 64 * 1024;
 #[async_trait]
 impl Outbox for Sqlite {
     async fn enqueue(&self, new: NewDelivery) -> Result<Enqueued, StoreError> {
-        self.writer.write(|db| Box::pin(enqueue(db, new))).await
+        self.writer.transact(|tx| Box::pin(enqueue(tx, new))).await
     }
 
     async fn claim(
@@ -49,15 +50,21 @@ impl Outbox for Sqlite {
         now: Timestamp,
         most: u32,
     ) -> Result<Vec<Claim>, StoreError> {
+        // Asked whenever anything happens, and the answer is mostly no: that needs no turn at writing.
+        if !self.read(move |db| Box::pin(may_be_due(db, platform, now))).await? {
+            return Ok(Vec::new());
+        }
         let who = who.clone();
         self.writer
-            .write(move |db| Box::pin(async move { claim(db, &who, platform, now, most).await }))
+            .transact(move |tx| Box::pin(async move { claim(tx, &who, platform, now, most).await }))
             .await
     }
 
     async fn record(&self, epoch: i64, settled: &Settled) -> Result<Recorded, StoreError> {
         let settled = settled.clone();
-        self.writer.write(move |db| Box::pin(async move { record(db, epoch, settled).await })).await
+        self.writer
+            .transact(move |tx| Box::pin(async move { record(tx, epoch, settled).await }))
+            .await
     }
 
     async fn next_due(
@@ -75,7 +82,7 @@ impl Outbox for Sqlite {
                          OR instr(' ' || c.refused || ' ', ' ' || bot.value || ' ') = 0)
                      AND (NOT ?1 OR EXISTS (
                          SELECT 1 FROM deliveries d WHERE d.lane = l.lane
-                         AND d.state IN ('queued', 'sending') AND d.submitter = ?2))",
+                         AND d.finished_at IS NULL AND d.submitter = ?2))",
                 )
                 .bind(who.own_only)
                 .bind(&who.process)
@@ -95,7 +102,7 @@ impl Outbox for Sqlite {
                     Ok(sqlx::query(
                         "SELECT l.platform, sum(d.state = 'queued'), sum(d.state = 'sending'), min(d.created_at)
                          FROM lanes l CROSS JOIN deliveries d ON d.lane = l.lane
-                         WHERE l.pending > 0 AND d.state IN ('queued', 'sending') GROUP BY l.platform",
+                         WHERE l.pending > 0 AND d.finished_at IS NULL GROUP BY l.platform",
                     )
                     .fetch_all(db)
                     .await?)
@@ -230,7 +237,7 @@ impl Outbox for Sqlite {
                         return Ok(None);
                     };
                     delivery.call_off(reason, hint, now);
-                    save(db, &delivery).await?;
+                    save(COUNT, &delivery, 0)?.execute(db).await?;
                     Ok(Some(delivery))
                 })
             })
@@ -335,38 +342,46 @@ pub(super) async fn by_id(
     row.as_ref().map(delivery).transpose()
 }
 
-async fn record(
-    db: &mut SqliteConnection,
-    epoch: i64,
-    settled: Settled,
-) -> Result<Recorded, StoreError> {
+/// Lets go of a lane, if it is still held by the same claim, and counts what is pending in it.
+const RELEASE: &str = "
+    UPDATE lanes SET lease_until = 0, owner = NULL, not_before = max(not_before, ?15), pending = pending + ?16 - (
+        SELECT count(*) FROM deliveries WHERE id = ?1 AND finished_at IS NULL)
+    WHERE lane = ?17 AND epoch = ?18";
+/// Counts what is pending in a lane.
+const COUNT: &str = "
+    UPDATE lanes SET pending = pending + ?16 - (
+        SELECT count(*) FROM deliveries WHERE id = ?1 AND finished_at IS NULL)
+    WHERE lane = ?17";
+/// Writes what can change of a delivery, if its lane was changed.
+const SAVE: &str = "
+    UPDATE deliveries SET placement = ?2, cursor = ?3, state = ?4, attempts = ?5, doubtful_since = ?6, resent = ?7,
+        messages = ?8, permalink = ?9, reason = ?10, hint = ?11, warnings = ?12,
+        deadline = min(deadline, ?13), finished_at = ?14
+    WHERE id = ?1 AND changes() > 0";
+
+async fn record(tx: &mut Tx<'_>, epoch: i64, settled: Settled) -> Result<Recorded, StoreError> {
     let Settled { delivery, hold, thread, verdict, doubt: _ } = settled;
-    let lane = delivery.channel.to_string();
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
-    let released = sqlx::query(
-        "UPDATE lanes SET lease_until = 0, owner = NULL, not_before = max(not_before, ?3)
-         WHERE lane = ?1 AND epoch = ?2",
-    )
-    .bind(&lane)
-    .bind(epoch)
-    .bind(held)
-    .execute(&mut *db)
-    .await?;
-    if released.rows_affected() == 0 {
+    let save = save(RELEASE, &delivery, held)?.bind(epoch);
+    let of_the_bot = verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential);
+    let ran = match of_the_bot || thread.is_some() {
+        true => tx.run(save).await?,
+        false => tx.run_last(save).await?,
+    };
+    if ran.changed == 0 {
         return Ok(Recorded::Fenced);
     }
     if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
         sqlx::query("INSERT OR IGNORE INTO threads (client, lane, thread_key, placement) VALUES (?1, ?2, ?3, ?4)")
             .bind(delivery.client.as_str())
-            .bind(&lane)
+            .bind(delivery.channel.to_string())
             .bind(key)
             .bind(to_json(&thread)?)
-            .execute(&mut *db)
+            .execute(tx.db().await?)
             .await?;
     }
-    save(&mut *db, &delivery).await?;
-    if verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential) {
-        let platform = delivery.channel.platform();
+    if of_the_bot {
+        let (db, platform) = (tx.db().await?, delivery.channel.platform());
         let mut bot = bot(db, platform).await?;
         let refused = bot.record(hold, verdict);
         keep_bot(db, platform, &bot).await?;
@@ -385,7 +400,7 @@ async fn prolong(
     sqlx::query(
         "UPDATE deliveries SET deadline = max(deadline, ?3 + deadline - created_at)
          WHERE lane IN (SELECT lane FROM lanes WHERE platform = ?1 AND pending > 0)
-         AND state IN ('queued', 'sending') AND state = 'queued' AND deadline > ?2",
+         AND finished_at IS NULL AND state = 'queued' AND deadline > ?2",
     )
     .bind(platform.as_str())
     .bind(since.0)
@@ -395,39 +410,24 @@ async fn prolong(
     Ok(())
 }
 
-/// Writes what can change of a delivery, and keeps its lane's count.
-async fn save(db: &mut SqliteConnection, delivery: &Delivery) -> Result<(), StoreError> {
-    let id = delivery.id.to_string();
-    let pending =
-        "SELECT count(*) FROM deliveries WHERE id = ?1 AND state IN ('queued', 'sending')";
-    let was: i64 = sqlx::query_scalar(pending).bind(&id).fetch_one(&mut *db).await?;
-    sqlx::query(
-        "UPDATE deliveries SET placement = ?2, cursor = ?3, state = ?4, attempts = ?5, doubtful_since = ?6, resent = ?7,
-             messages = ?8, permalink = ?9, reason = ?10, hint = ?11, warnings = ?12,
-             deadline = min(deadline, ?13), finished_at = ?14
-         WHERE id = ?1",
-    )
-    .bind(&id)
-    .bind(to_json(&delivery.placement)?)
-    .bind(i64::try_from(delivery.cursor).unwrap_or(i64::MAX))
-    .bind(delivery.state.as_str())
-    .bind(delivery.attempts)
-    .bind(delivery.doubtful_since.map(|at| at.0))
-    .bind(delivery.resent)
-    .bind(to_json(&delivery.messages)?)
-    .bind(&delivery.permalink)
-    .bind(delivery.reason.map(Reason::as_str))
-    .bind(&delivery.hint)
-    .bind(to_json(&delivery.warnings)?)
-    .bind(delivery.deadline.0)
-    .bind(delivery.finished_at.map(|at| at.0))
-    .execute(&mut *db)
-    .await?;
-    let change = i64::from(!delivery.state.is_final()) - was;
-    sqlx::query("UPDATE lanes SET pending = pending + ?2 WHERE lane = ?1")
-        .bind(delivery.channel.to_string())
-        .bind(change)
-        .execute(db)
-        .await?;
-    Ok(())
+/// The script that writes a delivery, after what `first` does to its lane, which waits until `held`.
+fn save(first: &str, delivery: &Delivery, held: i64) -> Result<Script, StoreError> {
+    Ok(sqlx::query(AssertSqlSafe(format!("{first}; {SAVE}")))
+        .bind(delivery.id.to_string())
+        .bind(to_json(&delivery.placement)?)
+        .bind(i64::try_from(delivery.cursor).unwrap_or(i64::MAX))
+        .bind(delivery.state.as_str())
+        .bind(delivery.attempts)
+        .bind(delivery.doubtful_since.map(|at| at.0))
+        .bind(delivery.resent)
+        .bind(to_json(&delivery.messages)?)
+        .bind(&delivery.permalink)
+        .bind(delivery.reason.map(Reason::as_str))
+        .bind(&delivery.hint)
+        .bind(to_json(&delivery.warnings)?)
+        .bind(delivery.deadline.0)
+        .bind(delivery.finished_at.map(|at| at.0))
+        .bind(held)
+        .bind(i64::from(!delivery.state.is_final()))
+        .bind(delivery.channel.to_string()))
 }

@@ -56,7 +56,7 @@ CREATE TABLE deliveries (
     traceparent     TEXT,
     UNIQUE (client, idempotency_key)
 );
-CREATE INDEX deliveries_pending ON deliveries (lane, seq) WHERE state IN ('queued', 'sending');
+CREATE INDEX deliveries_pending ON deliveries (lane, seq) WHERE finished_at IS NULL;
 CREATE INDEX deliveries_content ON deliveries (client, content_hash, created_at);
 CREATE INDEX deliveries_edits ON deliveries (edits, seq) WHERE edits IS NOT NULL;
 -- What an operator looks through, without the rows, which are large.
