@@ -19,6 +19,8 @@
 //! | lane | the ordered queue of one channel; holds lease, epoch, pace and the time it has to wait for |
 //! | [claim](store::Claim) | the head of a lane, held by one worker until it is recorded or the lease runs out |
 //! | [failure](model::Failure) | why a send did not work, and what may be done: classified once, at the platform's edge |
+//! | [verdict](store::Verdict) | what an attempt says about its bot: it works, it fails, its secret is refused. [`store`] counts: the breaker |
+//! | [doubt](model::Doubt) | an attempt whose answer was lost, and how it was settled whether it had arrived |
 //! | [event](model::Event) | what a platform told: somebody wrote, used a command, pressed a button |
 //! | [visit](model::Visit) | who spoke where: what a reply follows |
 //! | [listener](platform::listener::Listener) | takes a platform's events; [inbox](platform::listener::Inbox): stores them before they are acknowledged |
@@ -49,6 +51,24 @@
 //! <- receipt, after a bounded wait
 //! ```
 //!
+//! # When something breaks
+//!
+//! - **A process dies**: its leases run out (30 s; a listener's 15 s), and whoever claims a lane next finds its head `sending`.
+//! - **An answer is lost** (that, a reset, a timeout, a 5xx after the request was written): the step is in doubt, and waits in its
+//!   lane. On the next claim a nonce settles it (Discord), or [`platform::Platform::recall`] (Slack's history), or the operator's
+//!   [`delivery::OnUnknown`]. The receipt, the log and a metric say which.
+//! - **A platform fails** [five times in a row](store::TOO_OFTEN), or **refuses the secret**: the bot waits as a whole, for all processes
+//!   on this store. The first is probed with one request at a time; the second ends with another secret, or `herald outbox
+//!   resume`. What waits says why.
+//! - **The store is away**: nothing is accepted, what people write stays at the platforms, and a result that is known is kept for
+//!   a minute, because without the store nobody else can take the lane.
+//! - **SIGTERM**: `/readyz` says so, nothing more is claimed, and requests, conversations and sends have
+//!   [25 s](server::DRAIN) together.
+//!
+//! What is proved of this: the rules by a simulation of many days, each from a seed, with real workers over a model of the store
+//! (`notifier/simulation/`); each engine by the suites of `store/contract/`; the whole by killing processes at named points
+//! (`tests/kill_matrix.rs`) and by a proxy that breaks connections (`tests/fault_proxy.rs`), judged by what people see.
+//!
 //! # The way in
 //!
 //! ```text
@@ -75,8 +95,8 @@
 //! 4. Accepted means stored: no receipt before the row is committed. A store that is down is a clear error. A store in
 //!    memory never promises `queued`.
 //! 5. Order within a lane, no order between lanes: a slow or dead channel never delays another one.
-//! 6. An ambiguous send is never repeated blindly: Discord recognises a nonce; the rest follows `on_unknown`, at most
-//!    once, and the receipt says so.
+//! 6. An ambiguous send is never repeated blindly: Discord recognises a nonce, Slack's history is asked; the rest follows
+//!    `on_unknown`, at most once, and the receipt says so.
 //! 7. A failure is classified once, at the platform's edge, into one closed list ([`model::Reason`]) with its
 //!    [`model::Disposition`]. `Retry-After` is honoured in full.
 //! 8. A secret never leaves its type: no `Debug`, log line, error, tool result. URLs are stripped from HTTP errors,
