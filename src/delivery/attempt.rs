@@ -131,8 +131,9 @@ impl Inner {
     async fn send(&self, platform: &dyn Platform, claim: Claim) -> Settled {
         let Claim { mut delivery, interrupted, thread, troubled, .. } = claim;
         let now = self.clock.now();
-        // Nobody could send what waited for a secret: it has not had its time yet.
-        let refused = delivery.paused.as_ref().is_some_and(|pause| pause.refused.is_some());
+        // Nobody could send what waited for a secret: it has not had its time yet, unless it was called off.
+        let refused = delivery.paused.as_ref().is_some_and(|pause| pause.refused.is_some())
+            && delivery.deadline > delivery.created_at;
         if delivery.deadline <= now && !interrupted && !refused {
             let hint = match &delivery.hint {
                 Some(hint) => {

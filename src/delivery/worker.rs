@@ -5,8 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use crate::store::{Claim, Claimant, Hint, Outbox, StoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreAccess;
 
-/// How long a claim lasts: longer than the 15 s that a request may take, and the time to record it.
+/// How long a claim lasts: longer than the 20 s that a request may take, and the time to record it.
 const LEASE: Duration = Duration::from_secs(30);
 /// The most requests under way at once on one platform: a dead one takes no room from the others.
 const MOST_IN_FLIGHT: usize = 32;
@@ -125,12 +126,15 @@ impl Worker {
     /// # Errors
     /// When the store cannot be used; nothing is lost, the leases run out.
     pub async fn tick(&self) -> Result<TickReport, StoreError> {
-        let asked = Instant::now();
-        let claims = self.claim(|_| MOST_IN_FLIGHT).await?;
+        let mut claims = Vec::new();
+        let trouble = self.claim(|_| MOST_IN_FLIGHT, |claimed| claims.push(claimed)).await;
         let claimed = claims.len();
-        let attempts =
-            claims.into_iter().map(|(platform, claim)| self.inner.attempt(platform, claim, asked));
+        let attempts = claims.into_iter().map(|it| {
+            let Claimed { platform, claim, asked } = it;
+            self.inner.attempt(platform, claim, asked)
+        });
         let results = join_all(attempts).await;
+        trouble?;
         let recorded = results.into_iter().filter(|recorded| *recorded).count();
         Ok(TickReport { claimed, recorded })
     }
@@ -178,12 +182,15 @@ impl Worker {
 
     /// Starts what is due, as far as there is room; returns how long nothing else will be.
     async fn send_what_is_due(&self, in_flight: &mut InFlight) -> Result<Duration, StoreError> {
-        let asked = Instant::now();
-        for (platform, claim) in self.claim(|kind| in_flight.room_for(kind)).await? {
+        let room: BTreeMap<_, _> =
+            self.inner.platforms.keys().map(|kind| (*kind, in_flight.room_for(*kind))).collect();
+        let room = |kind| room.get(&kind).copied().unwrap_or_default();
+        self.claim(room, |Claimed { platform, claim, asked }| {
             let inner = Arc::clone(&self.inner);
             let kind = platform.kind();
             in_flight.start(kind, async move { inner.attempt(platform, claim, asked).await });
-        }
+        })
+        .await?;
         let kinds = self.inner.platforms.keys().copied();
         let with_room: Vec<_> = kinds.filter(|kind| in_flight.room_for(*kind) > 0).collect();
         // Where there is no room, only a finished attempt changes anything.
@@ -194,25 +201,45 @@ impl Worker {
         }))
     }
 
-    /// Claims what is due on every platform, as far as there is `room`, each with the platform that sends it.
+    /// Claims what is due on every platform, as far as there is `room`, and gives each to `start` as soon as it is there:
+    /// what one platform has claimed is sent, whatever becomes of the others' claims.
     async fn claim(
         &self,
         room: impl Fn(PlatformKind) -> usize,
-    ) -> Result<Vec<(Arc<dyn Platform>, Claim)>, StoreError> {
+        mut start: impl FnMut(Claimed),
+    ) -> Result<(), StoreError> {
         let Inner { outbox, claimant, clock, metrics, platforms, .. } = &*self.inner;
         let with_room = platforms.values().filter_map(|platform| {
             let most = u32::try_from(room(platform.kind())).unwrap_or(u32::MAX);
             (most > 0).then_some((platform, most))
         });
-        let claims = with_room.map(|(platform, most)| async move {
-            let claims = outbox.claim(claimant, platform.kind(), clock.now(), most);
-            let claims = metrics.access(StoreAccess::Claim, claims).await?;
-            let sent_by = |claim| (Arc::clone(platform), claim);
-            Ok::<Vec<_>, StoreError>(claims.into_iter().map(sent_by).collect())
-        });
         // Asked at once, so that the store can commit them together.
-        Ok(try_join_all(claims).await?.into_iter().flatten().collect())
+        let mut claims: FuturesUnordered<_> = with_room
+            .map(|(platform, most)| async move {
+                let asked = Instant::now();
+                let claims = outbox.claim(claimant, platform.kind(), clock.now(), most);
+                let claims = metrics.access(StoreAccess::Claim, claims).await?;
+                let of = |claim| Claimed { platform: Arc::clone(platform), claim, asked };
+                Ok::<Vec<_>, StoreError>(claims.into_iter().map(of).collect())
+            })
+            .collect();
+        let mut trouble = Ok(());
+        while let Some(claimed) = claims.next().await {
+            match claimed {
+                Ok(claimed) => claimed.into_iter().for_each(&mut start),
+                Err(error) => trouble = Err(error),
+            }
+        }
+        trouble
     }
+}
+
+/// A claim on its way to the platform.
+struct Claimed {
+    platform: Arc<dyn Platform>,
+    claim: Claim,
+    /// When it was asked for.
+    asked: Instant,
 }
 
 /// The attempts under way, counted by platform.

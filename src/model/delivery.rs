@@ -367,8 +367,8 @@ impl Delivery {
     pub fn call_off(&mut self, reason: Reason, hint: String, now: Timestamp) {
         match self.state {
             DeliveryState::Delivered | DeliveryState::Failed => {}
-            // What is under way cannot be called back, but nothing follows it.
-            DeliveryState::Sending => self.deadline = now,
+            // What is under way cannot be called back, but nothing follows it: it has no time at all.
+            DeliveryState::Sending => self.deadline = self.created_at,
             DeliveryState::Queued if reason != Reason::Discarded => {
                 self.abandon(reason, hint, now);
             }

@@ -116,7 +116,10 @@ impl Bot {
                 if self.failures >= TOO_OFTEN {
                     // Not the end of the probe's lease: the probe is over.
                     self.not_before = self.held.max(probe_at.0);
-                    self.pause = Some(self.still(pause));
+                    // A refusal is not forgotten over it: what waits for the secret has not had its time.
+                    if self.refused_since().is_none() {
+                        self.pause = Some(self.still(pause));
+                    }
                 }
             }
             Some(Verdict::Refused { pause }) => {
@@ -133,10 +136,11 @@ impl Bot {
         refused
     }
 
-    /// Nothing stands in its way any more but its pace; returns as [`Bot::record`] does.
+    /// Nothing stands in its way any more but its pace and the platform's own wish; returns as [`Bot::record`] does.
     pub(super) fn resume(&mut self, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
         let refused = self.refused_since().map(|since| (since, now));
-        *self = Self { tat: self.tat, ..Self::default() };
+        let Self { tat, held, .. } = *self;
+        *self = Self { tat, held, not_before: held, ..Self::default() };
         refused
     }
 
@@ -174,5 +178,33 @@ mod tests {
         bot.record(None, Some(Verdict::Works { at: Timestamp(10) }));
         assert_eq!(bot.not_before, 60);
         assert!(!bot.troubled());
+    }
+
+    #[test]
+    fn a_refusal_is_not_forgotten_while_the_platform_fails() {
+        let pause = |refused: Option<&str>| Pause {
+            reason: Reason::Auth,
+            hint: String::new(),
+            since: Timestamp(1),
+            refused: refused.map(str::to_owned),
+        };
+        let mut bot = Bot::default();
+        bot.record(None, Some(Verdict::Refused { pause: pause(Some("old")) }));
+        for _ in 0..TOO_OFTEN {
+            let fails = Verdict::Fails { pause: pause(None), probe_at: Timestamp(5) };
+            assert_eq!(bot.record(None, Some(fails)), None);
+        }
+        let ended = bot.record(None, Some(Verdict::Works { at: Timestamp(9) }));
+        assert_eq!(ended, Some((Timestamp(1), Timestamp(9))), "what waited has its time again");
+    }
+
+    #[test]
+    fn whoever_resumes_a_bot_does_not_outvote_the_platform() {
+        let mut bot = Bot::default();
+        let hold = Hold { until: Timestamp(600), scope: Scope::Credential };
+        bot.record(Some(hold), None);
+        bot.resume(Timestamp(1));
+        assert!(!bot.take_turn(None, Duration::from_secs(30), Timestamp(599)));
+        assert!(bot.take_turn(None, Duration::from_secs(30), Timestamp(600)));
     }
 }

@@ -145,9 +145,7 @@ impl Tables {
         let Some((since, until)) = refused else { return };
         let rows = self.rows.iter_mut().map(|row| &mut row.delivery);
         let waited = rows.filter(|it| {
-            it.channel.platform() == platform
-                && it.state == DeliveryState::Queued
-                && it.deadline > since
+            it.channel.platform() == platform && !it.state.is_final() && it.deadline > since
         });
         for delivery in waited {
             let again = until.after(delivery.deadline.since(delivery.created_at));
@@ -283,6 +281,8 @@ impl Outbox for Memory {
     async fn record(&self, epoch: i64, settled: &Settled) -> Result<Recorded, StoreError> {
         let tables = &mut *self.tables();
         let Settled { mut delivery, hold, thread, verdict, doubt: _ } = settled.clone();
+        // It keeps its own, which may have been moved meanwhile.
+        delivery.deadline = Timestamp(i64::MAX);
         let channel = delivery.channel.clone();
         let platform = channel.platform();
         let Some(row) = tables.by_id(delivery.id) else { return Ok(Recorded::Fenced) };

@@ -50,7 +50,9 @@ impl Judge {
     /// The operator lets a bot try again.
     pub(super) fn resumed(&mut self, day: &Day, kind: PlatformKind) {
         self.goes_on_after_a_refusal(day, kind);
-        self.bots.insert(kind, Bot::default());
+        let bot = self.bots.entry(kind).or_default();
+        // What the platform asked for stays.
+        *bot = Bot { held: bot.held, ..Bot::default() };
         self.service = day.now();
     }
 

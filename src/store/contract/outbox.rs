@@ -446,7 +446,7 @@ async fn an_operator_retries_and_ends(outbox: &dyn Outbox) {
     let claim = claim_one(outbox, T0).await;
     assert_eq!(claim.delivery.doubtful_since, None);
     let sending = outbox.end(id, Reason::Discarded, "discarded", second(1)).await.unwrap().unwrap();
-    assert_eq!((sending.state, sending.deadline), (DeliveryState::Sending, second(1)));
+    assert_eq!((sending.state, sending.deadline), (DeliveryState::Sending, sending.created_at));
     finish(outbox, claim, DeliveryState::Delivered).await;
     let untouched = outbox.retry(id, second(4), second(7200)).await.unwrap().unwrap();
     assert_eq!(untouched.state, DeliveryState::Delivered);

@@ -40,7 +40,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, SqlSafeStr, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr, Transaction};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::clock::DatabaseClock;
@@ -54,6 +54,9 @@ use crate::clock::Clock;
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long one may take once it has a connection. Shorter than a lease, by more than a request to a platform may take.
 const ACCESS: Duration = Duration::from_secs(8);
+
+/// How long a connection may take to show that it can be used again.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// What to do about a server that does not answer.
 const SEE_TO: &str =
@@ -99,6 +102,16 @@ impl Postgres {
             .acquire_timeout(CONNECT)
             // Beginning a transaction shows whether a connection still works.
             .test_before_acquire(false)
+            // What an access that was cut left behind is cleared up here, in time: where the network has gone silent, the
+            // pool itself would wait for the kernel to give up, and keep the connection's place.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    match tokio::time::timeout(RELEASE, connection.ping()).await {
+                        Ok(alive) => alive.map(|()| true),
+                        Err(_) => Err(sqlx::Error::PoolTimedOut),
+                    }
+                })
+            })
             .connect_lazy_with(place.options.clone());
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path TO {}; \

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::claim::{claim, keep_bot, lock_bot};
 use super::enqueue::{enqueue, requeue, sameness};
@@ -261,7 +262,7 @@ impl Outbox for Postgres {
             lock_lane(&mut db, id).await?;
             let Some(mut delivery) = by_id(&mut db, id).await? else { return Ok(None) };
             delivery.call_off(reason, hint.to_owned(), now);
-            save(COUNT, &delivery, 0)?.execute(&mut *db).await?;
+            save(COUNT, &delivery, 0, delivery.deadline)?.execute(&mut *db).await?;
             db.commit().await?;
             Ok(Some(delivery))
         })
@@ -339,7 +340,9 @@ impl Outbox for Postgres {
         let tried = self
             .access(async {
                 let mut db = self.begin().await?;
-                query("INSERT INTO threads (client, lane, thread_key, placement) VALUES ('', '', '', '')")
+                // A key of its own: nobody else's probe waits for this one.
+                query("INSERT INTO threads (client, lane, thread_key, placement) VALUES ('', '', $1, '')")
+                    .bind(Uuid::now_v7().to_string())
                     .execute(&mut *db)
                     .await?;
                 Ok(db.rollback().await?)
@@ -413,7 +416,7 @@ async fn record(
     let Settled { delivery, hold, thread, verdict, doubt: _ } = settled;
     let lane = delivery.channel.to_string();
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
-    let saved = save(RELEASE, delivery, held)?.bind(epoch).fetch_optional(&mut *db).await?;
+    let saved = save(RELEASE, delivery, held, NEVER)?.bind(epoch).fetch_optional(&mut *db).await?;
     let Some(saved) = saved else { return Ok((Recorded::Fenced, None)) };
     if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
         query(
@@ -437,6 +440,9 @@ async fn record(
     Ok((Recorded::Done, saved.try_get("submitter")?))
 }
 
+/// The deadline of what is to keep its own, which may have been moved meanwhile.
+const NEVER: Timestamp = Timestamp(i64::MAX);
+
 /// What waited while its bot's secret was refused, from one time to another, has as long again as it had.
 async fn prolong(
     db: Db<'_>,
@@ -447,7 +453,7 @@ async fn prolong(
     query(
         "UPDATE deliveries SET deadline = greatest(deadline, $3 + deadline - created_at)
          WHERE lane IN (SELECT lane FROM lanes WHERE platform = $1 AND pending > 0)
-         AND finished_at IS NULL AND state = 'queued' AND deadline > $2",
+         AND finished_at IS NULL AND deadline > $2",
     )
     .bind(platform.as_str())
     .bind(since.0)
@@ -457,9 +463,15 @@ async fn prolong(
     Ok(())
 }
 
-/// Writes what can change of a delivery, after what `first` does to its lane, which waits until `held`; tells
+/// Writes what can change of a delivery, after what `first` does to its lane, which waits until `held`; it may end
+/// earlier, at `deadline`. Tells
 /// who submitted it.
-fn save(first: &str, delivery: &Delivery, held: i64) -> Result<Statement, StoreError> {
+fn save(
+    first: &str,
+    delivery: &Delivery,
+    held: i64,
+    deadline: Timestamp,
+) -> Result<Statement, StoreError> {
     let sql = format!(
         "WITH lane AS ({first})
          UPDATE deliveries SET placement = $2, cursor = $3, state = $4, attempts = $5, doubtful_since = $6,
@@ -481,7 +493,7 @@ fn save(first: &str, delivery: &Delivery, held: i64) -> Result<Statement, StoreE
         // A platform's words, which may hold anything.
         .bind(delivery.hint.as_deref().map(storable))
         .bind(to_json(&delivery.warnings)?)
-        .bind(delivery.deadline.0)
+        .bind(deadline.0)
         .bind(delivery.finished_at.map(|at| at.0))
         .bind(held)
         .bind(i64::from(!delivery.state.is_final()))

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use secrecy::ExposeSecret;
 use sqlx::Row;
+use tokio::time::Instant;
 
 use super::server::schema;
 use super::*;
@@ -396,5 +397,67 @@ async fn an_error_says_its_cause_once() {
     let error = contract::outbox::try_queue(&store, "x").await.unwrap_err();
     for printed in [format!("{error}"), format!("{:#}", anyhow::Error::from(error))] {
         assert_eq!(printed.matches("\"deliveries\" does not exist").count(), 1, "{printed}");
+    }
+}
+
+/// A proxy to the server of `url`, and what makes it go silent: connections that are open then stay open and carry nothing
+/// any more, as on a network that has lost a node; new ones work.
+async fn silenced(url: &str) -> (String, Arc<tokio::sync::Notify>) {
+    let asked: PgConnectOptions = url.parse().unwrap();
+    let (host, port, socket) = (asked.get_host(), asked.get_port(), asked.get_socket());
+    let socket = socket.map(|directory| directory.join(format!(".s.PGSQL.{port}")));
+    let host = format!("{host}:{port}");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut at = ::url::Url::parse(url).unwrap();
+    at.set_host(Some("127.0.0.1")).unwrap();
+    at.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+    at.query_pairs_mut().append_pair("pool_max_conns", "2");
+    let silence = Arc::new(tokio::sync::Notify::new());
+    let silent = Arc::clone(&silence);
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let silent = Arc::clone(&silent);
+            match &socket {
+                Some(path) => {
+                    let server = tokio::net::UnixStream::connect(path).await.unwrap();
+                    tokio::spawn(carry(client, server, silent));
+                }
+                None => {
+                    let server = tokio::net::TcpStream::connect(&host).await.unwrap();
+                    tokio::spawn(carry(client, server, silent));
+                }
+            }
+        }
+    });
+    (at.into(), silence)
+}
+
+async fn carry<S>(
+    mut client: tokio::net::TcpStream,
+    mut server: S,
+    silent: Arc<tokio::sync::Notify>,
+) where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+        () = silent.notified() => std::future::pending().await,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_goes_silent_costs_the_connections_and_no_restart() {
+    let Some(url) = schema() else { return };
+    let (url, silence) = silenced(&url).await;
+    let store = open(&url).await;
+    join_all((0..4).map(|_| store.next_look())).await;
+    assert_eq!(store.pool.size(), 2, "all that it may have");
+    silence.notify_waiters();
+    let lost = join_all((0..2).map(|_| store.next_look())).await;
+    assert!(lost.iter().any(|it| matches!(it, Err(StoreError::Away(_)))), "{lost:?}");
+    let again = Instant::now();
+    while join_all((0..4).map(|_| store.next_look())).await.iter().any(Result::is_err) {
+        assert!(again.elapsed() < Duration::from_secs(40), "it never comes back");
     }
 }

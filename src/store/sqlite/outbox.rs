@@ -51,7 +51,9 @@ impl Outbox for Sqlite {
         most: u32,
     ) -> Result<Vec<Claim>, StoreError> {
         // Asked whenever anything happens, and the answer is mostly no: that needs no turn at writing.
-        if !self.read(move |db| Box::pin(may_be_due(db, platform, now))).await? {
+        // Where it cannot be read, whoever writes may know.
+        let due = self.read(move |db| Box::pin(may_be_due(db, platform, now))).await;
+        if !due.unwrap_or(true) {
             return Ok(Vec::new());
         }
         let who = who.clone();
@@ -237,7 +239,7 @@ impl Outbox for Sqlite {
                         return Ok(None);
                     };
                     delivery.call_off(reason, hint, now);
-                    save(COUNT, &delivery, 0)?.execute(db).await?;
+                    save(COUNT, &delivery, 0, delivery.deadline)?.execute(db).await?;
                     Ok(Some(delivery))
                 })
             })
@@ -362,7 +364,7 @@ const SAVE: &str = "
 async fn record(tx: &mut Tx<'_>, epoch: i64, settled: Settled) -> Result<Recorded, StoreError> {
     let Settled { delivery, hold, thread, verdict, doubt: _ } = settled;
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
-    let save = save(RELEASE, &delivery, held)?.bind(epoch);
+    let save = save(RELEASE, &delivery, held, NEVER)?.bind(epoch);
     let of_the_bot = verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential);
     let ran = match of_the_bot || thread.is_some() {
         true => tx.run(save).await?,
@@ -390,6 +392,9 @@ async fn record(tx: &mut Tx<'_>, epoch: i64, settled: Settled) -> Result<Recorde
     Ok(Recorded::Done)
 }
 
+/// The deadline of what is to keep its own, which may have been moved meanwhile.
+const NEVER: Timestamp = Timestamp(i64::MAX);
+
 /// What waited while its bot's secret was refused, from one time to another, has as long again as it had.
 async fn prolong(
     db: &mut SqliteConnection,
@@ -400,7 +405,7 @@ async fn prolong(
     sqlx::query(
         "UPDATE deliveries SET deadline = max(deadline, ?3 + deadline - created_at)
          WHERE lane IN (SELECT lane FROM lanes WHERE platform = ?1 AND pending > 0)
-         AND finished_at IS NULL AND state = 'queued' AND deadline > ?2",
+         AND finished_at IS NULL AND deadline > ?2",
     )
     .bind(platform.as_str())
     .bind(since.0)
@@ -410,8 +415,13 @@ async fn prolong(
     Ok(())
 }
 
-/// The script that writes a delivery, after what `first` does to its lane, which waits until `held`.
-fn save(first: &str, delivery: &Delivery, held: i64) -> Result<Script, StoreError> {
+/// The script that writes a delivery, after what `first` does to its lane, which waits until `held`; it may end earlier, at `deadline`.
+fn save(
+    first: &str,
+    delivery: &Delivery,
+    held: i64,
+    deadline: Timestamp,
+) -> Result<Script, StoreError> {
     Ok(sqlx::query(AssertSqlSafe(format!("{first}; {SAVE}")))
         .bind(delivery.id.to_string())
         .bind(to_json(&delivery.placement)?)
@@ -425,7 +435,7 @@ fn save(first: &str, delivery: &Delivery, held: i64) -> Result<Script, StoreErro
         .bind(delivery.reason.map(Reason::as_str))
         .bind(&delivery.hint)
         .bind(to_json(&delivery.warnings)?)
-        .bind(delivery.deadline.0)
+        .bind(deadline.0)
         .bind(delivery.finished_at.map(|at| at.0))
         .bind(held)
         .bind(i64::from(!delivery.state.is_final()))
