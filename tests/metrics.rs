@@ -225,6 +225,28 @@ async fn what_was_taken_over_is_counted_by_whoever_lost_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_is_counted() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let herald = Herald::start(workspace.config(&[]), Serves::Mcp, data.path()).await;
+    for text in ["two days ago", "two months ago"] {
+        assert_eq!(herald.client.send(SLACK, text).await.content["status"], "delivered");
+    }
+    herald.stop().await;
+    let store = SqliteConnectOptions::new().filename(data.path().join("herald.db"));
+    let mut store = store.connect().await.unwrap();
+    sqlx::query("UPDATE deliveries SET finished_at = finished_at - iif(seq = 1, 2, 60) * 86400000")
+        .execute(&mut store)
+        .await
+        .unwrap();
+    let herald = Herald::start(workspace.config(&[]), Serves::Mcp, data.path()).await;
+    herald.until("herald_retention_removed_total{what=\"deliveries\"}", 1.0).await;
+    let scrape = herald.until("herald_retention_expunged_total", 2.0).await;
+    scrape.keep("forgotten");
+    herald.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_takes_nothing_is_seen() {
     let workspace = Workspace::open().await;
     let data = tempfile::tempdir().unwrap();
