@@ -125,7 +125,7 @@ async fn once(outbox: &dyn Outbox) -> Duration {
 async fn fill(outbox: &dyn Outbox, lanes: impl IntoIterator<Item = ChannelId>) {
     join_all(lanes.into_iter().map(|to| async move {
         let now = SystemClock.now();
-        let part = Part::Text(TextPart { body: "new".to_owned(), plain: "new".to_owned() });
+        let part = Part::Text(TextPart::new("new", "new"));
         let steps = vec![Step { nonce: "n".to_owned(), action: Action::Send { part } }];
         let (id, deadline) = (DeliveryId::new(now), now.after(Duration::from_secs(3600)));
         let new = NewDelivery {
@@ -133,6 +133,8 @@ async fn fill(outbox: &dyn Outbox, lanes: impl IntoIterator<Item = ChannelId>) {
             submitter: "bench".to_owned(),
             pace: Pace { interval_ms: 0, burst: 1 },
             idempotency_key: None,
+            rate: Default::default(),
+            filtered: Vec::new(),
             content_hash: id.to_string(),
             same_since: None,
         };

@@ -1,8 +1,10 @@
 //! The composition root: the only place that knows everyone.
 
 mod ready;
+mod reload;
 mod scrape;
 mod store;
+mod trailing;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,22 +25,27 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::ready::Ready;
+use self::reload::Reload;
 use self::scrape::Scraped;
-pub use self::store::{Store, open_store};
+pub use self::store::{Store, open_audited, open_store, replica};
+use self::trailing::Trailing;
 use crate::bot::listening::Listening;
 use crate::bot::{self, Agents, Bot};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Source};
 use crate::delivery::{self, Worker};
+use crate::guard::{Guard, Rules};
 use crate::mcp::{self, Herald, InFlight};
-use crate::model::{ClientName, PlatformKind};
+use crate::model::PlatformKind;
 use crate::notifier::{self, Notifier};
 use crate::platform::http::{self, HttpClient};
 use crate::platform::listener::Inbox;
 use crate::platform::{self, Platform, slack};
+use crate::policy::Rulebook;
 use crate::retention::{self, Retention};
 use crate::server;
-use crate::store::{Leases, Outbox};
+use crate::store::trail::Scribe;
+use crate::store::{Leases, Outbox, Trail};
 use crate::telemetry::Metrics;
 
 /// How long a caller waits for its delivery: kagent cuts a call at 30 s, and Herald promises 20 s.
@@ -90,9 +97,13 @@ impl Serves {
 
 /// Herald, put together, not yet running.
 pub struct App {
+    rules: Rulebook,
+    guard: Arc<Guard>,
     notifier: Arc<Notifier>,
     worker: Worker,
     outbox: Arc<dyn Outbox>,
+    scribe: Arc<Scribe>,
+    trail: Arc<dyn Trail>,
     platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
     bot: Option<Inbound>,
     retention: Retention,
@@ -123,7 +134,8 @@ impl App {
         clock: Arc<dyn Clock>,
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let policy = Arc::new(config.policy()?);
+        let rules = Rulebook::from(config.policy()?);
+        let guard = Arc::new(guard(&config)?);
         let http = HttpClient::new(&http::Settings::default())?;
         let platforms: BTreeMap<_, _> =
             platform::configured(&config.slack, &config.discord, &config.telegram, &http)
@@ -136,21 +148,23 @@ impl App {
             );
         }
         for kind in platforms.keys() {
-            let allowed = policy.allowed(&ClientName::new("operator"), *kind);
-            if !allowed.any() && allowed.listed().is_empty() {
+            if !rules.now().lets_anybody_post(*kind) {
                 tracing::warn!(platform = %kind, "no channel is allowed, so nothing can be posted");
             }
         }
         let kinds: Vec<_> = platforms.keys().copied().collect();
         let metrics = Metrics::new(&kinds);
         let database = config.database_url.as_ref();
-        let store = open_store(database, mode.data_dir.as_deref(), clock).await?;
-        let Store { outbox, conversations, leases, clock, .. } = store;
+        let audit = config.audit.settings(replica());
+        let store = open_audited(database, mode.data_dir.as_deref(), clock, &audit).await?;
+        let Store { outbox, conversations, leases, trail, clock, .. } = store;
+        let scribe = Arc::new(Scribe::new(Arc::clone(&trail), Arc::clone(&clock)));
         let process = Uuid::now_v7().to_string();
         let worker = Worker::new(
             Arc::clone(&outbox),
             platforms.clone(),
-            Arc::clone(&policy),
+            rules.clone(),
+            Arc::clone(&guard),
             Arc::clone(&clock),
             metrics.clone(),
             delivery::Settings {
@@ -170,15 +184,17 @@ impl App {
             keeps: (database.is_some() || mode.data_dir.is_some()) && !mode.own_only,
             stop: stop.clone(),
         };
-        let notifier = Arc::new(Notifier::new(
-            platforms.clone(),
-            Arc::clone(&policy),
-            Arc::clone(&outbox),
-            worker.clone(),
-            Arc::clone(&clock),
-            metrics.clone(),
-            settings,
-        ));
+        let parts = notifier::Parts {
+            platforms: platforms.clone(),
+            rules: rules.clone(),
+            guard: Arc::clone(&guard),
+            outbox: Arc::clone(&outbox),
+            scribe: Arc::clone(&scribe),
+            worker: worker.clone(),
+            clock: Arc::clone(&clock),
+            metrics: metrics.clone(),
+        };
+        let notifier = Arc::new(Notifier::new(parts, settings));
         let inbound = mode.serves.bot().then(|| retention::Inbound {
             store: Arc::clone(&conversations),
             remember: config.bot.remember(),
@@ -190,6 +206,7 @@ impl App {
             Arc::clone(&clock),
             metrics.clone(),
         );
+        let retention = retention.with_trail(Arc::clone(&trail), config.audit.keep());
         let bot = if mode.serves.bot() {
             let agents = Agents::new(&config.agent, &config.agents, &http, &clock)?;
             let Some(agents) = agents else {
@@ -198,9 +215,10 @@ impl App {
             let parts = bot::Parts {
                 notifier: Arc::clone(&notifier),
                 store: conversations,
+                scribe: Arc::clone(&scribe),
                 agents,
                 platforms: platforms.clone(),
-                policy,
+                rules: rules.clone(),
                 clock: Arc::clone(&clock),
                 metrics: metrics.clone(),
                 process: process.clone(),
@@ -220,9 +238,13 @@ impl App {
         };
         let serves = mode.serves;
         Ok(Self {
+            rules,
+            guard,
             notifier,
             worker,
             outbox,
+            scribe,
+            trail,
             platforms,
             bot,
             retention,
@@ -265,9 +287,15 @@ impl App {
         };
         let in_flight = InFlight::default();
         let mut routes = extra;
+        let mut gate = None;
         if self.serves.mcp() {
-            routes = routes.merge(self.mcp_routes(address, &in_flight)?);
+            let door = mcp::Door::new(&self.config.mcp, &self.config.credentials());
+            let door = door.map_err(anyhow::Error::msg)?;
+            let made = mcp::Gate::new(door, Arc::clone(&self.clock));
+            let open = gate.insert(made.written_down_by(Arc::clone(&self.scribe)));
+            routes = routes.merge(self.mcp_routes(open, address, &in_flight)?);
         }
+        let rules = self.reload(gate);
         let worker = self.start();
         let (mut talks, mut standings) = (JoinSet::new(), Vec::new());
         let keeping = tokio::spawn(self.retention.run(self.stop.child_token()));
@@ -287,19 +315,23 @@ impl App {
         let watched = watching.clone().drop_guard();
         if let Some(port) = metrics_port {
             let scraped = Scraped {
-                metrics: self.metrics,
+                metrics: self.metrics.clone(),
                 outbox: Arc::clone(&self.outbox),
+                trail: Arc::clone(&self.trail),
                 platforms: self.platforms,
                 standings: standings.clone(),
                 clock: self.clock,
                 asked: Mutex::default(),
             };
-            tokio::spawn(server::serve_metrics(port, Arc::new(scraped), watching));
+            let metrics = self.metrics.clone();
+            tokio::spawn(server::serve_metrics(port, Arc::new(scraped), metrics, watching));
         }
-        let readiness = Ready { serves: self.serves, outbox: Arc::clone(&self.outbox), standings };
+        let readiness =
+            Ready { serves: self.serves, outbox: Arc::clone(&self.outbox), rules, standings };
         let routes = server::router(routes, Arc::new(readiness), self.stop.clone());
         let stopped = tokio::spawn(stopped_at(self.stop.clone()));
-        let served = server::serve(listener, routes, in_flight, self.stop.clone()).await;
+        let served =
+            server::serve(listener, routes, in_flight, self.metrics, self.stop.clone()).await;
         // Requests, conversations and sends all began to end at the same moment.
         self.stop.cancel();
         let end = stopped.await? + PATIENCE;
@@ -318,9 +350,26 @@ impl App {
         Ok(served?)
     }
 
-    fn mcp_routes(&self, address: SocketAddr, in_flight: &InFlight) -> anyhow::Result<Router> {
+    /// Lets rules and tokens that change count from then on, until it is stopped; says how they stand. `None` where nothing
+    /// can change.
+    fn reload(&self, gate: Option<mcp::Gate>) -> Option<reload::Standing> {
+        let source = self.config.source.clone().filter(Source::can_change)?;
+        let (rules, guard) = (self.rules.clone(), Arc::clone(&self.guard));
+        let (scribe, metrics) = (Arc::clone(&self.scribe), self.metrics.clone());
+        let reload = Reload::new(source, rules, guard, gate, scribe, metrics);
+        let standing = reload.standing();
+        tokio::spawn(reload.run(self.stop.child_token()));
+        Some(standing)
+    }
+
+    fn mcp_routes(
+        &self,
+        gate: &mcp::Gate,
+        address: SocketAddr,
+        in_flight: &InFlight,
+    ) -> anyhow::Result<Router> {
         let herald = Herald::new(Arc::clone(&self.notifier), self.metrics.clone());
-        let routes = mcp::http(herald, &self.config.mcp, address, in_flight);
+        let routes = mcp::http(herald, &self.config.mcp, gate, address, in_flight);
         let metrics = self.metrics.clone();
         let count = move |answer: Response| {
             if answer.status() == StatusCode::UNAUTHORIZED {
@@ -336,6 +385,7 @@ impl App {
     /// # Errors
     /// When the client does not speak MCP.
     pub async fn stdio(self) -> anyhow::Result<()> {
+        self.reload(None);
         let herald = Herald::new(Arc::clone(&self.notifier), self.metrics.clone());
         let worker = self.start();
         let served = mcp::serve_stdio(herald, mcp::stdio_pipes(), self.stop).await;
@@ -349,8 +399,26 @@ impl App {
         let stop = self.stop.child_token();
         let (worker, stopping) = (self.worker.clone(), stop.clone());
         let task = tokio::spawn(async move { worker.run(stopping).await });
-        Running { stop, task, outbox: Arc::clone(&self.outbox) }
+        let outbox = Arc::clone(&self.outbox);
+        let trail = Trailing::start(&self.trail, &self.clock, &self.config.audit);
+        Running { stop, task, outbox, trail }
     }
+}
+
+/// The guard, with Herald's own rules for secrets and those of the operator's file.
+fn guard(config: &Config) -> anyhow::Result<Guard> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        ConfigError::setting("HERALD_SECRET_RULES (guard.secret_rules)", error)
+    };
+    let rules = match &config.guard.secret_rules {
+        None => return Ok(Guard::with(&config.secrets())),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| wrong(&format!("{} cannot be read: {error}", path.display())))?;
+            Rules::built_in_and(&text).map_err(|error| wrong(&error))?
+        }
+    };
+    Ok(Guard::new(&config.secrets(), Arc::new(rules)))
 }
 
 /// When `stop` was cancelled.
@@ -364,6 +432,7 @@ pub struct Running {
     stop: CancellationToken,
     task: JoinHandle<()>,
     outbox: Arc<dyn Outbox>,
+    trail: Trailing,
 }
 
 impl Running {
@@ -380,6 +449,7 @@ impl Running {
                 tracing::warn!("requests were still under way and are cut");
             }
         }
+        self.trail.finish().await;
         self.outbox.close().await;
     }
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod check;
 mod healthcheck;
 mod outbox;
@@ -159,6 +160,11 @@ enum Command {
         #[command(subcommand)]
         command: outbox::Command,
     },
+    /// See and verify the audit trail
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
+    },
     /// Print the JSON Schema of the configuration file
     Schema,
 }
@@ -274,6 +280,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Send { channel, text, output } => send(config, &channel, text, output).await,
         Command::Channels { output } => channels(config, output).await,
         Command::Outbox { command } => outbox::run(command, &config).await,
+        Command::Audit { command } => audit::run(command, &config).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox { .. } => Ok(ExitCode::SUCCESS),
         Command::Schema | Command::Healthcheck { .. } => Ok(ExitCode::SUCCESS),
@@ -295,8 +302,8 @@ fn start_log(format: LogFormat, filter: Option<&str>, config: &Config) -> anyhow
 }
 
 /// Binds the address, refusing one that would let strangers in.
-async fn bind(config: &mcp::Config, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    mcp::check_exposure(config, address)
+async fn bind(config: &Config, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    mcp::check_exposure(&config.mcp, &config.credentials(), address)
         .map_err(|sentence| ConfigError::setting("HERALD_LISTEN", sentence))?;
     listen(address).await
 }
@@ -311,7 +318,7 @@ async fn serve(config: Config, address: SocketAddr, serves: Serves) -> anyhow::R
     let listener = match serves {
         // Slack's signature guards its one route.
         Serves::Bot => listen(address).await?,
-        Serves::Mcp | Serves::Both => bind(&config.mcp, address).await?,
+        Serves::Mcp | Serves::Both => bind(&config, address).await?,
     };
     let data_dir = match &config.database_url {
         Some(_) => None,

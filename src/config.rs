@@ -1,6 +1,7 @@
 //! The configuration: environment over file over default. Each section belongs to its module; this file only composes.
 
 mod environment;
+mod source;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,13 +13,14 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use environment::{VARIABLES, Variable, channels_variable};
+pub use source::Source;
 
 use crate::delivery::OnUnknown;
-use crate::model::{ChannelId, PlatformKind};
-use crate::policy::{Access, AllowList, InvalidAllowList, Policy, Users};
+use crate::model::{ChannelId, ClientName, PlatformKind};
+use crate::policy::{self, Access, AllowList, InvalidAllowList, Policy, Rights, Users};
 use crate::retention::Keep;
 use crate::store::postgres;
-use crate::{a2a, bot, mcp, platform};
+use crate::{a2a, audit, bot, guard, mcp, platform};
 
 /// Herald's settings.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -39,6 +41,17 @@ pub struct Config {
     pub database_url: Option<SecretString>,
     /// Who may call the MCP server.
     pub mcp: mcp::Config,
+    /// What callers may do who have no name of their own: whoever has `HERALD_TOKEN`, `herald stdio`, `herald send`, and
+    /// the bot. The channels of each platform's section are added to `send`.
+    pub policy: policy::Config,
+    /// Callers with a name, a token and a policy of their own: one for each agent.
+    pub clients: BTreeMap<String, Client>,
+    /// What is kept back from messages.
+    pub guard: guard::Config,
+    /// Where these settings were read from.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub source: Option<Source>,
     /// Slack.
     pub slack: platform::slack::Config,
     /// Discord.
@@ -47,6 +60,8 @@ pub struct Config {
     pub telegram: platform::telegram::Config,
     /// How messages are delivered.
     pub delivery: Delivery,
+    /// What is written down about decisions and outcomes.
+    pub audit: audit::Config,
     /// The agent that people talk to, and what all agents share.
     pub agent: a2a::Config,
     /// More agents, by name.
@@ -54,6 +69,23 @@ pub struct Config {
     /// How people talk to agents.
     pub bot: bot::Config,
 }
+
+/// A caller of the MCP server.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Client {
+    /// The hashes of one or two bearer tokens, as `sha256:` and what `printf %s "$TOKEN" | sha256sum` prints. With two, a
+    /// token is changed without an interruption.
+    #[schemars(length(max = 2))]
+    pub tokens: Vec<mcp::TokenHash>,
+    /// The subjects of its JWTs, such as `system:serviceaccount:kagent:k8s-agent`. Needs `mcp.jwt`.
+    pub subjects: Vec<String>,
+    /// What it may do. Nothing, unless it is given.
+    pub policy: policy::Config,
+}
+
+/// What the examples in `manifests/` say instead of a token.
+const PLACEHOLDER: &str = "replace-me";
 
 const KEEP_PAYLOAD: &str = "HERALD_KEEP_PAYLOAD (delivery.keep_payload_hours)";
 const KEEP_ROWS: &str = "HERALD_KEEP_ROWS (delivery.keep_rows_days)";
@@ -192,13 +224,15 @@ impl Config {
             None => Self::default(),
         };
         environment::apply(&mut config, env)?;
+        config.source = Some(Source::new(file, env));
         config.policy()?;
         for (key, token) in config.tokens() {
             check_token(key, token)?;
         }
         config.check_database()?;
         config.delivery.check()?;
-        mcp::check(&config.mcp).map_err(ConfigError::Mcp)?;
+        config.check_audit()?;
+        mcp::check(&config.mcp, &config.credentials()).map_err(ConfigError::Mcp)?;
         bot::Agents::check(&config.agent, &config.agents).map_err(ConfigError::Agents)?;
         Ok(config)
     }
@@ -235,8 +269,31 @@ impl Config {
             };
             list.map(|list| (platform, list)).map_err(named)
         });
-        let policy = Policy::new(parsed.collect::<Result<BTreeMap<_, _>, _>>()?);
-        Ok(policy.with_access(self.access()?))
+        let lists = parsed.collect::<Result<BTreeMap<_, _>, _>>()?;
+        let unnamed = Rights::read(&self.policy, lists)
+            .map_err(|(key, error)| ConfigError::setting(format!("policy.{key}"), error))?;
+        let named = self.clients.iter().map(|(name, client)| {
+            let rights =
+                Rights::read(&client.policy, BTreeMap::new()).map_err(|(key, error)| {
+                    ConfigError::setting(format!("clients.{name}.policy.{key}"), error)
+                })?;
+            Ok((ClientName::new(name), rights))
+        });
+        Ok(Policy::default()
+            .with_unnamed(unnamed)
+            .with_clients(named.collect::<Result<_, ConfigError>>()?)
+            .with_access(self.access()?))
+    }
+
+    /// What the named clients show to be known.
+    #[must_use]
+    pub fn credentials(&self) -> mcp::Clients {
+        let clients = self.clients.iter();
+        let credentials = |it: &Client| mcp::Credentials {
+            tokens: it.tokens.clone(),
+            subjects: it.subjects.clone(),
+        };
+        clients.map(|(name, it)| (ClientName::new(name), credentials(it))).collect()
     }
 
     /// Who may talk to the agent.
@@ -278,6 +335,25 @@ impl Config {
             .map_err(|error| ConfigError::setting("HERALD_DATABASE_URL (database_url)", error))
     }
 
+    fn check_audit(&self) -> Result<(), ConfigError> {
+        let Self { audit, delivery, .. } = self;
+        audit
+            .destinations()
+            .map_err(|error| ConfigError::setting("HERALD_AUDIT (audit.to)", error))?;
+        audit
+            .check_key()
+            .map_err(|error| ConfigError::setting("HERALD_AUDIT_KEY (audit.key)", error))?;
+        if audit.keep() < delivery.keep().rows {
+            let error = format!(
+                "{} d are less than the {} d of HERALD_KEEP_ROWS (delivery.keep_rows_days): keep the trail longer than what \
+                 it tells about",
+                audit.keep_days, delivery.keep_rows_days
+            );
+            return Err(ConfigError::setting("HERALD_KEEP_AUDIT (audit.keep_days)", error));
+        }
+        Ok(())
+    }
+
     fn tokens(&self) -> Vec<(&'static str, &SecretString)> {
         [
             ("SLACK_BOT_TOKEN", &self.slack.bot_token),
@@ -285,6 +361,7 @@ impl Config {
             ("SLACK_SIGNING_SECRET", &self.slack.signing_secret),
             ("DISCORD_BOT_TOKEN", &self.discord.bot_token),
             ("TELEGRAM_BOT_TOKEN", &self.telegram.bot_token),
+            ("HERALD_AUDIT_KEY", &self.audit.key),
             ("HERALD_TOKEN", &self.mcp.token),
             ("KAGENT_A2A_TOKEN", &self.agent.token),
         ]
@@ -305,6 +382,12 @@ fn check_token(key: &str, token: &SecretString) -> Result<(), ConfigError> {
     use secrecy::ExposeSecret;
     let token = token.expose_secret();
     let token = token.strip_prefix("Bearer ").unwrap_or(token);
+    if token.ends_with(PLACEHOLDER) {
+        return Err(ConfigError::setting(
+            key,
+            "this is the placeholder of an example, which everybody knows: put your own token there",
+        ));
+    }
     let fine = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     if fine {
         return Ok(());
@@ -423,7 +506,7 @@ mod tests {
     #[test]
     fn an_error_names_the_key_and_never_the_secret() {
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
-        let cases: [Case<'_>; 22] = [
+        let cases: [Case<'_>; 23] = [
             ("slack:\n  chanels: [C0]\n", &[], &["chanels"]),
             ("slak: {}\n", &[], &["slak"]),
             (
@@ -438,6 +521,7 @@ mod tests {
             ),
             ("", &[("TELEGRAM_CHAT_IDS", "ops=")], &["TELEGRAM_CHAT_IDS", "-1001234567890"]),
             ("", &[("SLACK_BOT_TOKEN", "xoxb canary")], &["SLACK_BOT_TOKEN", "white space"]),
+            ("", &[("HERALD_TOKEN", "Bearer replace-me")], &["HERALD_TOKEN", "placeholder"]),
             (
                 "",
                 &[("SLACK_BOT_TOKEN_FILE", "/nowhere/token")],

@@ -8,8 +8,11 @@
 //! |---|---|
 //! | [platform](platform::Platform) | Slack, Discord or Telegram: one folder each, one trait between them and everything else |
 //! | [channel](model::ChannelId) | a place a message can go: `slack:C0123456789`, `discord:112233445566778899`, `telegram:-1001234567890` |
-//! | [client](model::ClientName) | who calls, known from its bearer token; `stdio`, `shell` and `anonymous` where there is none |
-//! | [policy](policy::Policy) | what a client may do |
+//! | [client](model::ClientName) | who calls, known from its token or its JWT; `stdio`, `shell` and `anonymous` where there is none |
+//! | [gate](mcp::Gate) | who comes in at `/mcp`, and as which client; its [door](mcp::Door) is replaced while Herald serves |
+//! | [policy](policy::Policy) | what a client may do; the [rulebook](policy::Rulebook) holds the one that counts right now |
+//! | [terms](policy::Terms) | what the guard lets pass, for one client in one channel |
+//! | [guard](guard::Guard) | looks at everything that leaves: hidden characters, secrets, links, mentions |
 //! | [route](policy::Route) | permission, now, for one client to speak in one channel. Only `policy` can make one, and nothing is sent without one |
 //! | [submission](model::Submission) | what a caller asks to have sent |
 //! | [document](render::Document) | a text, understood: free of any platform's dialect |
@@ -29,22 +32,26 @@
 //! | turn | one request to the agent, and its answer; one at a time in a conversation |
 //! | pause | a turn that waits for a person: an approval, questions, a reply |
 //! | signal | an edit of the bot's own placeholder, or typing: the latest wins, nothing is stored |
+//! | [entry](model::audit::Entry) | one line of the audit trail, in the transaction of what it tells about |
+//! | [trail](store::Trail) | the entries, in chains of hashes: one for each process |
 //! | [receipt](model::Receipt) | what the caller gets: `delivered`, `queued`, `failed` or `unknown`, never a false "sent" |
 //!
 //! # The way out
 //!
 //! ```text
 //! MCP tool call, `herald send`
+//!   -> limits, Gate                  is there room, and who is it?           -> client
 //!   -> Notifier::submit
-//!        policy.authorize           may this client speak there?            -> Route
+//!        policy.authorize           may this client speak there?            -> Route, with its terms
 //!        render::parse              Markdown -> document
-//!        guard::document            mentions lose their sting
+//!        guard.document             what hides is shown, secrets are taken out, mentions lose their sting
 //!        platform.render            document -> parts, within the platform's limits
-//!        guard::parts               the last look at what was made of it
-//!        outbox.enqueue             one transaction: from here on it is not lost
+//!        guard.parts                the last look at what was made of it
+//!        outbox.enqueue             one transaction, the audit's line in it: from here on it is not lost
 //!   -> Worker::tick
 //!        outbox.claim               the heads of the lanes whose turn has come
-//!        policy.authorize           again: a channel taken off the list gets nothing that was queued
+//!        policy.authorize           again: a channel taken off the list gets nothing that was queued,
+//!        guard.still_passes         nor does a text that today's rules would change
 //!        platform.deliver           one request, shorter than the lease
 //!        delivery::settle           pure: what the answer means for the delivery
 //!        outbox.record              fenced by the claim's epoch
@@ -114,13 +121,14 @@
 //! ```text
 //! clock  model            nouns, without I/O
 //! telemetry               the log; metrics; traces: spans (all of them in one file), the exporter
-//! policy                  allow-lists, access, Route
+//! policy                  each client's rights, access, Route; the rulebook
 //! render                  Markdown -> document -> parts
-//! guard                   mentions
+//! guard                   characters, secrets, links, mentions
 //! platform                the traits; http (the one client), socket; slack/ discord/ telegram/
 //! store                   what is durable: a trait per family of tables; SQLite, and PostgreSQL for many replicas
 //! delivery                the worker, and the pure rules it follows
 //! retention               how long what is stored is kept, and who takes it away
+//! audit                   where the audit trail goes besides the store
 //! notifier                submit, update, status, channels
 //! mcp                     tools, resources, prompts, transports, authentication
 //! a2a                     a client for agents, in two dialects; knows nothing of chat
@@ -143,6 +151,15 @@
 //! people and texts are in the log at most. A trace follows a message: its context is stored with the event, the turn
 //! and the delivery, because each may outlive the process that began it.
 //!
+//! # Whom it trusts
+//!
+//! An agent reads hostile text and then calls: it is assumed to try everything. So nothing that a caller says about itself
+//! counts but its token, and what it may do is asked of the rulebook anew for each decision: `app` watches the files, and
+//! puts another policy and another door there when they change, both or, where anything is wrong, neither.
+//!
+//! What is written down: each decision and each outcome, by the store, in the transaction that makes it true
+//! ([`store::trail`]); what changes no state (a denial, somebody turned away) by whoever decided it.
+//!
 //! # How to add a platform
 //!
 //! One folder beside `platform/slack/` (its API, its dialect, its failures, its settings, its listener), one line in
@@ -152,11 +169,14 @@
 
 pub mod a2a;
 pub mod app;
+pub mod audit;
 pub mod bot;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod guard;
 pub mod mcp;
 pub mod model;

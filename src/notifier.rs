@@ -4,6 +4,7 @@
 //! Nothing here sends; nothing is accepted before it is stored.
 
 mod directory;
+mod refused;
 mod reply;
 #[cfg(test)]
 mod simulation;
@@ -11,7 +12,7 @@ mod steps;
 
 pub use reply::{BOT, Content, Reply, Show};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,17 +23,19 @@ use tokio_util::sync::CancellationToken;
 use self::directory::Directory;
 use crate::clock::Clock;
 use crate::delivery::{Watch, Worker};
-use crate::guard;
+use crate::guard::{Blocked, Findings, Guard};
+use crate::model::audit::Entry;
 use crate::model::{
     ChannelId, ChannelInfo, ClientName, Delivery, DeliveryId, DeliveryState, Disposition, Part,
     Placement, PlatformKind, Reason, Receipt, Step, Submission,
 };
 use crate::platform::{Credential, Platform};
-use crate::policy::{AllowList, Denied, Policy, Route};
+use crate::policy::{Denied, Policy, Rate, Route, Rulebook, Terms, Unwelcome};
 use crate::render::{self, RenderError};
-use crate::store::{Enqueued, NewDelivery, Outbox, StoreError};
+use crate::store::trail::Scribe;
+use crate::store::{Enqueued, Excess, NewDelivery, Outbox, StoreError};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::{Gate, Redaction, StoreAccess};
+use crate::telemetry::metrics::{Redaction, StoreAccess};
 use crate::telemetry::trace;
 
 /// How often a waiting caller looks for another process's result.
@@ -53,6 +56,9 @@ pub enum SubmitError {
     /// Policy says no.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// Whom the bot answers may not talk to the agent.
+    #[error(transparent)]
+    Unwelcome(#[from] Unwelcome),
     /// Whether the channel is a thread of an allowed one could not be asked.
     #[error("{} cannot be asked right now whether that channel is a thread of an allowed one, so nothing was sent: name the \
              channel itself, or try again in a minute", .0.title())]
@@ -60,11 +66,27 @@ pub enum SubmitError {
     /// The text cannot be sent.
     #[error(transparent)]
     Render(#[from] RenderError),
-    /// The text is far too long to be read.
+    /// The text is longer than it may be.
+    #[error("`text` has {has} characters, the most is {most}: shorten it, or link to the rest")]
+    Huge {
+        /// How many characters it has.
+        has: usize,
+        /// How many it may have.
+        most: usize,
+    },
+    /// The guard says no.
+    #[error(transparent)]
+    Blocked(#[from] Blocked),
+    /// This client has submitted as much as it may for now.
     #[error(
-        "`text` has {0} characters, the most is {MOST_TEXT_CHARACTERS}: shorten it, or link to the rest"
+        "{what} in any minute is the most, so nothing was sent: wait {wait} s, and send one summary instead of many messages"
     )]
-    Huge(usize),
+    TooMuch {
+        /// What there was too much of: `30 messages`, `5 channels`.
+        what: String,
+        /// When it may try again, in seconds.
+        wait: u64,
+    },
     /// An argument is malformed.
     #[error("{0}")]
     Argument(String),
@@ -107,11 +129,33 @@ pub struct Settings {
     pub stop: CancellationToken,
 }
 
+/// What a notifier works with.
+pub struct Parts {
+    /// The configured platforms.
+    pub platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
+    /// The rules that count.
+    pub rules: Rulebook,
+    /// Who looks at everything that leaves.
+    pub guard: Arc<Guard>,
+    /// Where submissions are stored.
+    pub outbox: Arc<dyn Outbox>,
+    /// Who writes down what is refused.
+    pub scribe: Arc<Scribe>,
+    /// Who sends them.
+    pub worker: Worker,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
 /// Submit, update, look up.
 pub struct Notifier {
     platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
-    policy: Arc<Policy>,
+    rules: Rulebook,
+    guard: Arc<Guard>,
     outbox: Arc<dyn Outbox>,
+    scribe: Arc<Scribe>,
     worker: Worker,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
@@ -120,19 +164,23 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// A notifier over these parts. `worker` is woken for each submission; somebody has to run it.
+    /// A notifier over these parts. Its worker is woken for each submission; somebody has to run it.
     #[must_use]
-    pub fn new(
-        platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
-        policy: Arc<Policy>,
-        outbox: Arc<dyn Outbox>,
-        worker: Worker,
-        clock: Arc<dyn Clock>,
-        metrics: Metrics,
-        settings: Settings,
-    ) -> Self {
-        let directory = Directory::new(Arc::clone(&clock));
-        Self { platforms, policy, outbox, worker, clock, metrics, directory, settings }
+    pub fn new(parts: Parts, settings: Settings) -> Self {
+        let directory = Directory::new(Arc::clone(&parts.clock));
+        let Parts { platforms, rules, guard, outbox, scribe, worker, clock, metrics } = parts;
+        Self {
+            platforms,
+            rules,
+            guard,
+            outbox,
+            scribe,
+            worker,
+            clock,
+            metrics,
+            directory,
+            settings,
+        }
     }
 
     /// The configured platforms, in their order.
@@ -141,10 +189,10 @@ impl Notifier {
         self.platforms.keys().copied().collect()
     }
 
-    /// What this client may use on a platform.
+    /// The rules as they stand.
     #[must_use]
-    pub fn allowed(&self, client: &ClientName, platform: PlatformKind) -> &AllowList {
-        self.policy.allowed(client, platform)
+    pub fn rules(&self) -> Arc<Policy> {
+        self.rules.now()
     }
 
     /// Every channel this client may use, with what the platforms tell about them, cached for five minutes.
@@ -153,9 +201,11 @@ impl Notifier {
         client: &ClientName,
         platform: Option<PlatformKind>,
     ) -> Vec<ChannelInfo> {
+        let policy = self.rules.now();
         let wanted = self.platforms.values().filter(|p| platform.is_none_or(|k| k == p.kind()));
         let lists = wanted.map(|platform| {
-            self.directory.list(platform, self.policy.allowed(client, platform.kind()))
+            let kind = platform.kind();
+            self.directory.list(platform, policy.allowed(client, kind), policy.shown(client, kind))
         });
         futures_util::future::join_all(lists).await.into_iter().flatten().collect()
     }
@@ -169,32 +219,64 @@ impl Notifier {
         client: &ClientName,
         submission: Submission,
     ) -> Result<Receipt, SubmitError> {
+        let mut asked = refused::asked(client, Some(submission.platform));
+        let answer = self.submit_it(client, submission, &mut asked).await;
+        if let Err(error) = &answer {
+            self.refused(asked, error).await;
+        }
+        answer
+    }
+
+    async fn submit_it(
+        &self,
+        client: &ClientName,
+        submission: Submission,
+        asked: &mut Entry,
+    ) -> Result<Receipt, SubmitError> {
         let give_up = Instant::now() + self.settings.wait;
         let platform = self.platform(submission.platform)?;
-        let destination = self.destination(client, platform, &submission).await;
-        let (route, placement) = destination.inspect_err(|error| {
-            if matches!(error, SubmitError::Denied(_)) {
-                self.metrics.denied(submission.platform, Gate::Submit);
-            }
-        })?;
+        let (route, placement) = self.destination(client, platform, &submission, asked).await?;
         let channel = route.channel().clone();
+        asked.channel = Some(channel.clone());
         platform.check(&placement).map_err(SubmitError::Argument)?;
-        let (parts, warnings) = rendered(platform.as_ref(), &submission.text)?;
+        let policy = self.rules.now();
+        let threads = policy.authorize_threads(client);
+        if submission.thread_key.is_some() || placement.thread.is_some() {
+            threads.clone()?;
+        }
+        let most = policy.rights(client).longest_text().unwrap_or(MOST_TEXT_CHARACTERS);
+        let Rendered { parts, mut findings, title } =
+            self.rendered(platform.as_ref(), &submission.text, most, route.terms())?;
         let id = DeliveryId::new(self.clock.now());
         let in_thread = placement.thread.is_some();
-        let follows =
-            submission.thread_key.is_some() || (platform.capabilities().threads && parts.len() > 1);
+        let follows = submission.thread_key.is_some()
+            || (platform.capabilities().threads && threads.is_ok() && parts.len() > 1);
         let opens = platform.capabilities().opens_threads && follows && !in_thread;
-        let name = submission.thread_key.clone().unwrap_or_else(|| steps::title(&submission.text));
+        let name = match &submission.thread_key {
+            // The agent's own word, but it is shown to people.
+            Some(key) => {
+                let (name, found) = self.guard.words(key, platform.kind(), route.terms())?;
+                findings.add(found);
+                name
+            }
+            None => title,
+        };
         let hash = content_hash(&channel, &placement, &submission);
         let steps = steps::send(id, parts, opens.then_some(name));
         let delivery = Delivery {
             placement,
             thread_key: submission.thread_key,
-            warnings,
+            warnings: findings.warnings.clone(),
             ..self.delivery(id, client, channel, steps)
         };
-        self.accept(platform.as_ref(), delivery, submission.idempotency_key, hash, give_up).await
+        let accepted = Accepted {
+            delivery,
+            idempotency_key: submission.idempotency_key,
+            content_hash: hash,
+            findings,
+            rate: policy.rights(client).rate(),
+        };
+        self.accept(platform.as_ref(), accepted, give_up).await
     }
 
     /// Edits what an earlier delivery of this client's sent, and waits a bounded time for that.
@@ -207,9 +289,26 @@ impl Notifier {
         delivery_id: &str,
         text: &str,
     ) -> Result<Receipt, SubmitError> {
+        let mut asked = refused::asked(client, None);
+        let answer = self.update_it(client, delivery_id, text, &mut asked).await;
+        if let Err(error) = &answer {
+            self.refused(asked, error).await;
+        }
+        answer
+    }
+
+    async fn update_it(
+        &self,
+        client: &ClientName,
+        delivery_id: &str,
+        text: &str,
+        asked: &mut Entry,
+    ) -> Result<Receipt, SubmitError> {
         let give_up = Instant::now() + self.settings.wait;
-        let first = self.own(client, delivery_id).await?;
+        let first = self.own(client, delivery_id, asked).await?;
         let base = first.edits.unwrap_or(first.id);
+        (asked.channel, asked.edits) = (Some(first.channel), Some(base));
+        asked.delivery = None;
         let sent = self
             .outbox
             .latest(client, base)
@@ -221,11 +320,12 @@ impl Notifier {
                 sent.state.as_str()
             )));
         }
-        self.policy.authorize(client, &sent.channel).inspect_err(|_| {
-            self.metrics.denied(sent.channel.platform(), Gate::Submit);
-        })?;
+        let policy = self.rules.now();
+        let route = policy.authorize(client, &sent.channel)?;
         let platform = self.platform(sent.channel.platform())?;
-        let (parts, warnings) = rendered(platform.as_ref(), text)?;
+        let most = policy.rights(client).longest_text().unwrap_or(MOST_TEXT_CHARACTERS);
+        let Rendered { parts, findings, .. } =
+            self.rendered(platform.as_ref(), text, most, route.terms())?;
         if parts.len() > sent.messages.len() {
             return Err(SubmitError::Argument(format!(
                 "`text` would take {} messages, and the one to edit has {}: shorten it, or send a new message",
@@ -238,10 +338,13 @@ impl Notifier {
         let hash = id.to_string();
         let delivery = Delivery {
             edits: Some(base),
-            warnings,
+            warnings: findings.warnings.clone(),
             ..self.delivery(id, client, sent.channel, steps)
         };
-        self.accept(platform.as_ref(), delivery, None, hash, give_up).await
+        let rate = policy.rights(client).rate();
+        let accepted =
+            Accepted { delivery, idempotency_key: None, content_hash: hash, findings, rate };
+        self.accept(platform.as_ref(), accepted, give_up).await
     }
 
     /// How a delivery of this client's stands.
@@ -253,16 +356,28 @@ impl Notifier {
         client: &ClientName,
         delivery_id: &str,
     ) -> Result<Receipt, SubmitError> {
-        Ok(self.own(client, delivery_id).await?.receipt(self.clock.now(), false))
+        let mut asked = refused::asked(client, None);
+        let delivery = self.own(client, delivery_id, &mut asked).await;
+        if let Err(error) = &delivery {
+            self.refused(asked, error).await;
+        }
+        Ok(delivery?.receipt(self.clock.now(), false))
     }
 
     fn platform(&self, kind: PlatformKind) -> Result<&Arc<dyn Platform>, SubmitError> {
         self.platforms.get(&kind).ok_or(SubmitError::NotConfigured(kind))
     }
 
-    async fn own(&self, client: &ClientName, id: &str) -> Result<Delivery, SubmitError> {
+    async fn own(
+        &self,
+        client: &ClientName,
+        id: &str,
+        asked: &mut Entry,
+    ) -> Result<Delivery, SubmitError> {
         let unknown = || SubmitError::NoSuchDelivery(id.chars().take(64).collect());
         let name = id.trim().parse::<DeliveryId>().map_err(|_| unknown())?;
+        // Whether there is one makes no difference, not even in how long the answer takes.
+        asked.delivery = Some(name);
         let delivery = self.outbox.delivery(name).await?;
         delivery.filter(|delivery| delivery.client == *client).ok_or_else(unknown)
     }
@@ -273,21 +388,24 @@ impl Notifier {
         client: &ClientName,
         platform: &Arc<dyn Platform>,
         submission: &Submission,
+        asked: &mut Entry,
     ) -> Result<(Route, Placement), SubmitError> {
-        let named = self.policy.resolve(client, submission.platform, &submission.channel)?;
+        let policy = self.rules.now();
+        let named = policy.resolve(client, submission.platform, &submission.channel)?;
+        asked.channel = Some(named.clone());
         let mut placement = submission.placement.clone();
         // A listed channel is posted to as it is; only for others is it worth asking whose thread they are.
-        let denied = match self.policy.authorize(client, &named) {
+        let denied = match policy.authorize(client, &named) {
             Ok(route) => return Ok((route, placement)),
             Err(denied) => denied,
         };
-        if self.policy.allowed(client, submission.platform).listed().is_empty() {
+        if policy.allowed(client, submission.platform).listed().is_empty() {
             return Err(denied.into());
         }
         let parent = self.directory.parent(platform, &named);
         match tokio::time::timeout(ASKING, parent).await {
             Ok(Ok(Some(parent))) => {
-                let route = self.policy.authorize(client, &parent).map_err(|_| denied)?;
+                let route = policy.authorize(client, &parent).map_err(|_| denied)?;
                 placement.thread = Some(named.id().to_owned());
                 Ok((route, placement))
             }
@@ -316,18 +434,18 @@ impl Notifier {
     async fn accept(
         &self,
         platform: &dyn Platform,
-        delivery: Delivery,
-        idempotency_key: Option<String>,
-        content_hash: String,
+        accepted: Accepted,
         give_up: Instant,
     ) -> Result<Receipt, SubmitError> {
+        let Accepted { delivery, idempotency_key, content_hash, findings, rate } = accepted;
         let mut watch = self.worker.waiters().watch(delivery.id);
-        let neutralised = !delivery.warnings.is_empty();
         let new = NewDelivery {
             submitter: self.settings.process.clone(),
             pace: platform.pace(&delivery.channel),
             idempotency_key,
             content_hash,
+            rate,
+            filtered: findings.filtered.clone(),
             same_since: (self.settings.deduplicate && delivery.edits.is_none())
                 .then(|| delivery.created_at.before(SAME_WINDOW)),
             delivery: delivery.clone(),
@@ -336,10 +454,14 @@ impl Notifier {
             match self.metrics.access(StoreAccess::Enqueue, self.outbox.enqueue(new)).await? {
                 Enqueued::New => (delivery, false),
                 Enqueued::KeyReused => return Err(SubmitError::KeyReused),
+                Enqueued::TooMuch(Excess { what, until }) => {
+                    let wait = until.since(self.clock.now()).as_secs().max(1);
+                    return Err(SubmitError::TooMuch { what, wait });
+                }
                 Enqueued::Retried(earlier) => (*earlier, false),
                 Enqueued::Repeated(earlier) => (*earlier, true),
             };
-        self.count(&delivery, deduplicated, neutralised);
+        self.count(&delivery, deduplicated, &findings);
         if watch.id() != delivery.id {
             watch = self.worker.waiters().watch(delivery.id);
         }
@@ -348,14 +470,15 @@ impl Notifier {
         Ok(delivery.receipt(self.clock.now(), deduplicated))
     }
 
-    fn count(&self, delivery: &Delivery, deduplicated: bool, neutralised: bool) {
+    fn count(&self, delivery: &Delivery, deduplicated: bool, findings: &Findings) {
         let platform = delivery.channel.platform();
         if deduplicated {
             return self.metrics.deduplicated(platform);
         }
         self.metrics.accepted(platform, delivery.client.as_str() == BOT);
-        if neutralised {
-            self.metrics.redacted(platform, Redaction::Mention);
+        let kinds: BTreeSet<_> = findings.filtered.iter().map(|it| it.rule.as_str()).collect();
+        for rule in kinds {
+            self.metrics.redacted(platform, Redaction::of(rule));
         }
     }
 
@@ -434,21 +557,43 @@ impl Notifier {
     }
 }
 
-/// Markdown as parts that may leave, and what was changed about it.
-fn rendered(platform: &dyn Platform, text: &str) -> Result<(Vec<Part>, Vec<String>), SubmitError> {
-    let characters = text.chars().count();
-    if characters > MOST_TEXT_CHARACTERS {
-        return Err(SubmitError::Huge(characters));
-    }
-    let mut document = render::parse(text);
-    let mut warnings = guard::document(&mut document, platform.kind());
-    let mut parts = platform.render(&document)?;
-    for warning in guard::parts(&mut parts, platform.kind()) {
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
+/// Markdown as it may leave.
+struct Rendered {
+    parts: Vec<Part>,
+    findings: Findings,
+    /// The name of a thread that begins with it.
+    title: String,
+}
+
+/// What is about to be stored.
+struct Accepted {
+    delivery: Delivery,
+    idempotency_key: Option<String>,
+    content_hash: String,
+    findings: Findings,
+    rate: Rate,
+}
+
+impl Notifier {
+    /// Markdown of at most `most` characters, as it may leave.
+    fn rendered(
+        &self,
+        platform: &dyn Platform,
+        text: &str,
+        most: usize,
+        terms: &Terms,
+    ) -> Result<Rendered, SubmitError> {
+        let has = text.chars().count();
+        let most = most.min(MOST_TEXT_CHARACTERS);
+        if has > most {
+            return Err(SubmitError::Huge { has, most });
         }
+        let mut document = render::parse(text);
+        let mut findings = self.guard.document(&mut document, platform.kind(), terms)?;
+        let mut parts = platform.render(&document)?;
+        findings.add(self.guard.parts(&mut parts, platform.kind(), terms)?);
+        Ok(Rendered { parts, findings, title: steps::title(&document) })
     }
-    Ok((parts, warnings))
 }
 
 /// What makes two submissions the same.

@@ -11,6 +11,7 @@
 //! | a conversation: the agent's context, what people are called | [`Inbound::remember`] after its last step, if nothing is to do in it |
 //! | what can be asked again, in a conversation | a day |
 //! | buttons | until they expire |
+//! | the audit trail | 90 days: [`Retention::with_trail`] |
 //! | channels' queues, bots' pauses, leases, cursors | for ever: one row for each channel, bot or listener, and nothing that anybody said |
 //!
 //! What is queued or being sent is never touched. `unknown` is an end.
@@ -21,7 +22,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::store::{Conversations, Forgotten, Outbox, StoreError};
+use crate::store::{Conversations, Forgotten, Outbox, StoreError, Trail};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Kept;
 
@@ -57,6 +58,7 @@ pub struct Inbound {
 pub struct Retention {
     outbox: Arc<dyn Outbox>,
     inbound: Option<Inbound>,
+    trail: Option<(Arc<dyn Trail>, Duration)>,
     keep: Keep,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
@@ -71,6 +73,8 @@ pub struct Round {
     pub removed: u64,
     /// What came in.
     pub forgotten: Forgotten,
+    /// Rows of the audit trail.
+    pub audit: u64,
 }
 
 impl Retention {
@@ -83,7 +87,13 @@ impl Retention {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        Self { outbox, inbound, keep, clock, metrics }
+        Self { outbox, inbound, trail: None, keep, clock, metrics }
+    }
+
+    /// Takes away rows of the audit trail, too, after so long.
+    #[must_use]
+    pub fn with_trail(self, trail: Arc<dyn Trail>, keep: Duration) -> Self {
+        Self { trail: Some((trail, keep)), ..self }
     }
 
     /// A round soon, and one every hour, until `stop`. Several processes may do so on one store: each row is taken away
@@ -146,6 +156,16 @@ impl Retention {
                 round.forgotten.conversations += conversations;
                 round.forgotten.buttons += buttons;
                 if is_last(events.max(conversations).max(buttons), stop).await {
+                    break;
+                }
+            }
+        }
+        if let Some((trail, keep)) = &self.trail {
+            loop {
+                let count = trail.trim(now.before(*keep), now, AT_ONCE).await?;
+                self.metrics.removed(Kept::Audit, count);
+                round.audit += count;
+                if is_last(count, stop).await {
                     break;
                 }
             }

@@ -246,7 +246,7 @@ async fn serve(workspace: &Workspace, data: &Path, on_unknown: &str) -> (Child, 
     let file = data.join("herald.yaml");
     let fast = ["slack", "discord", "telegram"]
         .map(|platform| format!("{platform}: {{pace: {{interval_ms: 0, burst: 1}}}}\n"));
-    std::fs::write(&file, fast.concat()).unwrap();
+    std::fs::write(&file, fast.concat() + "mcp: {requests_per_minute: 0}\n").unwrap();
     let child = herald(&workspace.env())
         .env("HERALD_ON_UNKNOWN", on_unknown)
         .arg("serve")

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Each floor, from the ground up. A module may import its own floor's and lower ones.
-const FLOORS: [&[&str]; 15] = [
+const FLOORS: [&[&str]; 16] = [
     &["clock", "model"],
     &["telemetry"],
     &["policy"],
@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 15] = [
     &["guard"],
     &["platform"],
     &["store"],
-    &["delivery", "retention"],
+    &["audit", "delivery", "retention"],
     &["notifier"],
     &["mcp", "a2a"],
     &["bot"],
@@ -20,6 +20,8 @@ const FLOORS: [&[&str]; 15] = [
     &["config"],
     &["app"],
     &["cli", "main"],
+    // Nobody imports it.
+    &["fuzzing"],
 ];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
@@ -146,6 +148,8 @@ fn security_names_tests_that_exist() {
         .collect();
     assert!(tests.len() > 40, "{tests:?}");
     for test in tests {
-        assert!(code.contains(&format!("fn {test}(")), "SECURITY.md names {test}");
+        // Those of a store's contract are generic.
+        let there = ["(", "<"].into_iter().any(|open| code.contains(&format!("fn {test}{open}")));
+        assert!(there, "SECURITY.md names {test}");
     }
 }

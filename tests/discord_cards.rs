@@ -24,11 +24,11 @@ fn route() -> Route {
     let channel: ChannelId = DISCORD.parse().unwrap();
     let list = AllowList::parse(channel.platform(), [channel.id()]).unwrap();
     let policy = Policy::new([(channel.platform(), list)].into());
-    policy.authorize(&ClientName::new("test"), &channel).unwrap()
+    policy.authorize(&ClientName::new("default"), &channel).unwrap()
 }
 
 fn text(body: &str) -> TextPart {
-    TextPart { body: body.to_owned(), plain: body.to_owned() }
+    TextPart::new(body, body)
 }
 
 fn card() -> Part {

@@ -21,6 +21,7 @@ struct Process {
 
 /// Settings without pauses between messages, and quick retries.
 const FAST_FILE: &str = "
+mcp: {requests_per_minute: 0, client_requests_at_once: 512}
 slack: {pace: {interval_ms: 0, burst: 1}}
 discord: {pace: {interval_ms: 0, burst: 1}}
 telegram: {pace: {interval_ms: 0, burst: 1}}

@@ -78,7 +78,7 @@ impl Fleet {
         let data = tempfile::tempdir().unwrap();
         let pace = format!("{{pace: {{interval_ms: {}, burst: 1}}}}", plan.interval_ms);
         let settings = format!(
-            "slack: {pace}\ndiscord: {pace}\ntelegram: {pace}\ndelivery: {{backoff_ms: 20}}\n"
+            "slack: {pace}\ndiscord: {pace}\ntelegram: {pace}\ndelivery: {{backoff_ms: 20}}\nmcp: {{requests_per_minute: 0}}\n"
         );
         std::fs::write(data.path().join("herald.yaml"), settings).unwrap();
         let url = database.clone().map(SecretString::from);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use herald::app::Serves;
 use herald::clock::Timestamp;
+use herald::config::Config;
 use herald::model::PlatformKind;
 use herald::store::Outbox as _;
 use herald::store::sqlite::Sqlite;
@@ -15,7 +16,7 @@ use serde_json::json;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
-use self::scraped::Herald;
+use self::scraped::{Herald, TOKEN};
 use crate::talking::{PLACES, Talk};
 use crate::world::{DISCORD, EVERY, SLACK, TELEGRAM, Workspace};
 
@@ -48,6 +49,8 @@ async fn what_leaves_is_counted_once() {
     client.try_call("make_coffee", json!({})).await.unwrap();
     let stranger = client.clone().with_token("wrong");
     stranger.try_call("list_channels", json!({})).await.unwrap_err();
+    let long = "x".repeat(2 * 1024 * 1024);
+    client.try_call("list_channels", json!({ "platform": long })).await.unwrap_err();
 
     workspace.fault(json!({ "platform": "slack", "channel": "C0ALERTS", "kind": "archived" }));
     client.send(SLACK, "too late").await;
@@ -67,6 +70,13 @@ async fn what_leaves_is_counted_once() {
         counts(&[
             ("ambiguous_total{platform=\"discord\",outcome=\"recognised\"}", 1),
             ("ambiguous_total{platform=\"telegram\",outcome=\"held\"}", 1),
+            ("audit_entries_total{type=\"delivered\"}", 8),
+            ("audit_entries_total{type=\"denied\"}", 2),
+            ("audit_entries_total{type=\"failed\"}", 1),
+            ("audit_entries_total{type=\"redacted\"}", 1),
+            ("audit_entries_total{type=\"started\"}", 1),
+            ("audit_entries_total{type=\"submitted\"}", 10),
+            ("audit_entries_total{type=\"unknown\"}", 1),
             ("deliveries_accepted_total{platform=\"discord\",source=\"tool\"}", 3),
             ("deliveries_accepted_total{platform=\"slack\",source=\"tool\"}", 4),
             ("deliveries_accepted_total{platform=\"telegram\",source=\"tool\"}", 3),
@@ -80,6 +90,7 @@ async fn what_leaves_is_counted_once() {
             ("delivery_seconds_count{platform=\"discord\"}", 3),
             ("delivery_seconds_count{platform=\"slack\"}", 3),
             ("delivery_seconds_count{platform=\"telegram\"}", 2),
+            ("http_refused_total{route=\"mcp\",why=\"too_large\"}", 1),
             ("http_unauthorized_total", 1),
             ("mcp_call_seconds_count{tool=\"get_delivery\"}", 1),
             ("mcp_call_seconds_count{tool=\"list_channels\"}", 1),
@@ -143,6 +154,8 @@ async fn what_waits_is_shown_and_what_is_not_allowed_any_more_is_counted() {
     assert_eq!(
         scrape.counted(),
         counts(&[
+            ("audit_entries_total{type=\"denied\"}", 1),
+            ("audit_entries_total{type=\"started\"}", 1),
             ("deliveries_denied_total{platform=\"slack\",at=\"send\"}", 1),
             ("deliveries_failed_total{platform=\"slack\",reason=\"denied\"}", 1),
             ("store_seconds_count{access=\"record\"}", 1),
@@ -208,6 +221,9 @@ async fn what_was_taken_over_is_counted_by_whoever_lost_it() {
         scrape.counted(),
         counts(&[
             ("ambiguous_total{platform=\"telegram\",outcome=\"resent\"}", 1),
+            ("audit_entries_total{type=\"delivered\"}", 1),
+            ("audit_entries_total{type=\"started\"}", 1),
+            ("audit_entries_total{type=\"submitted\"}", 1),
             ("deliveries_accepted_total{platform=\"telegram\",source=\"tool\"}", 1),
             ("deliveries_delivered_total{platform=\"telegram\"}", 1),
             ("delivery_seconds_count{platform=\"telegram\"}", 1),
@@ -263,6 +279,44 @@ async fn a_store_that_takes_nothing_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rules_that_cannot_be_read_are_seen_until_they_can() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("herald.yaml");
+    // As Kubernetes does it: another file takes the place of the old one.
+    let write = |text: &str| {
+        let new = file.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &file).unwrap();
+    };
+    write("policy: {threads: true}");
+    let mut env = workspace.env();
+    env.insert("HERALD_TOKEN".to_owned(), TOKEN.to_owned());
+    let config = Config::load(Some(&file), &|name| env.get(name).cloned()).unwrap();
+    let herald = Herald::start(config, Serves::Mcp, data.path()).await;
+    assert_eq!(herald.scrape().await.series().get("herald_rules_stale"), Some(&0.0));
+    write("policy: {treads: true}");
+    let refused = "herald_rules_read_total{outcome=\"refused\"}";
+    let scrape = herald.until(refused, 1.0).await;
+    assert_eq!(scrape.sum("herald_rules_stale"), 1.0);
+    scrape.keep("stale");
+    write("policy: {threads: false}");
+    let scrape = herald.until("herald_rules_stale", 0.0).await;
+    assert_eq!(
+        scrape.counted(),
+        counts(&[
+            ("audit_entries_total{type=\"rules_changed\"}", 1),
+            ("audit_entries_total{type=\"rules_refused\"}", 1),
+            ("audit_entries_total{type=\"started\"}", 1),
+            ("rules_read_total{outcome=\"ok\"}", 1),
+            ("rules_read_total{outcome=\"refused\"}", 1),
+        ])
+    );
+    herald.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_comes_in_is_counted_once() {
     let workspace = Workspace::open().await;
     let data = tempfile::tempdir().unwrap();
@@ -310,7 +364,7 @@ async fn what_comes_in_is_counted_once() {
         assert_eq!(accepted, counted.remove(&delivered), "{platform}");
     }
     counted.retain(|series, _| {
-        !["send_", "delivery_", "store_"].iter().any(|many| series.starts_with(many))
+        !["send_", "delivery_", "store_", "audit_"].iter().any(|many| series.starts_with(many))
     });
     assert_eq!(
         counted,
@@ -404,6 +458,7 @@ async fn metrics_have_a_port_of_their_own_and_begin_at_zero() {
         "herald_approvals_total{agent=\"default\",decision=\"expired\"}",
         "herald_mcp_calls_total{tool=\"send_message_to_slack\",outcome=\"error\"}",
         "herald_mcp_calls_total{tool=\"unknown\",outcome=\"error\"}",
+        "herald_http_refused_total{route=\"mcp\",why=\"full\"}",
     ] {
         assert_eq!(scrape.series().get(series), Some(&0.0), "{series}");
     }

@@ -24,6 +24,7 @@ pub const ELSEWHERE: [Place; 3] = [
 
 /// Settings without pauses between messages, and with quick retries.
 pub const FAST_FILE: &str = "
+mcp: {requests_per_minute: 0}
 slack: {pace: {interval_ms: 0, burst: 1}}
 discord: {pace: {interval_ms: 0, burst: 1}}
 telegram: {pace: {interval_ms: 0, burst: 1}}

@@ -1,19 +1,25 @@
 //! Canary tokens: whatever goes wrong, at the loudest log level, no token shows anywhere.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use herald::app::open_store;
+use herald::clock::SystemClock;
 use herald::sandbox::{Speech, Tokens, Upload};
+use herald::store::trail::Page;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::collector::Collector;
 use crate::talking::{PLACES, Place, Talk};
-use crate::world::{Client, EVERY, Workspace, files, free_port, herald, until};
+use crate::world::{Client, EVERY, SLACK, Workspace, files, free_port, herald, until};
 
 /// Parts of the tokens that nothing else contains.
-const CANARIES: [&str; 7] = [
+const CANARIES: [&str; 12] = [
     "canarySLACK1",
     "canaryDISCORD2",
     "canaryTELEGRAM3",
@@ -21,7 +27,15 @@ const CANARIES: [&str; 7] = [
     "canarySIGNING5",
     "canaryAGENT6",
     "canaryOTLP7",
+    "canaryCLIENT8",
+    "canaryWRONG9",
+    "canaryJWT10",
+    "canaryHASH12",
+    "canaryDATABASE13",
 ];
+/// Part of a token that an agent writes into a message. Only the log of the MCP library shows what is called, at a level
+/// that Herald warns about.
+const WRITTEN: &str = "canaryREDACT11";
 /// Whoever has one of these may answer somebody's command or press. A response URL is stored until it is used, on purpose:
 /// it may be in the database and nowhere else.
 const ANSWERS: [&str; 2] = ["/slack/response/", "sandbox-interaction-"];
@@ -78,9 +92,15 @@ async fn no_token_shows_in_any_output_file_or_answer() {
     env.insert("HERALD_TOKEN".to_owned(), "canaryHERALD4-0123456789".to_owned());
     env.insert("HERALD_LOG".to_owned(), "trace".to_owned());
     env.insert("RUST_BACKTRACE".to_owned(), "full".to_owned());
+    let metrics = format!("127.0.0.1:{}", free_port());
+    env.insert("HERALD_METRICS_LISTEN".to_owned(), metrics.clone());
     let collector = traced(&mut env).await;
     let port = free_port();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), named("sha256:", &hash(NAMED))).unwrap();
     let mut child = herald(&env)
+        .arg("--config")
+        .arg(file.path())
         .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--log-format", "json"])
         .arg("--data-dir")
         .arg(data.path())
@@ -106,12 +126,46 @@ async fn no_token_shows_in_any_output_file_or_answer() {
         }
     }
     let stranger = Client::new(([127, 0, 0, 1], port).into());
-    assert!(stranger.try_call("list_channels", json!({})).await.is_err(), "no token, no answer");
+    for wrong in ["", "canaryWRONG9-0123456789", JWT] {
+        let stranger = stranger.clone().with_token(wrong);
+        assert!(stranger.try_call("list_channels", json!({})).await.is_err(), "{wrong}: no answer");
+    }
+    let agent = stranger.with_token(NAMED);
     for call in calls {
         answers.push(format!("{:?}", call.await.unwrap()));
     }
     answers.push(format!("{:?}", client.call("list_channels", json!({})).await));
+    answers.push(format!("{:?}", agent.call("list_channels", json!({})).await));
+    // What an agent writes: one of Herald's own secrets, its own token, and what looks like somebody else's.
+    let github = "ghp_canaryREDACT11q7Xw2Rk9Lm4Zt6Bv8NcY3s";
+    for (secret, blocked) in [("canaryHERALD4-0123456789", true), (github, false)] {
+        for channel in EVERY {
+            let answer = client.send(channel, &format!("The token is {secret}.")).await;
+            assert_eq!(answer.failed, blocked, "{answer:?}");
+            answers.push(format!("{answer:?}"));
+        }
+    }
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let base = format!("http://127.0.0.1:{port}");
+    let routes =
+        ["mcp", "healthz", "readyz", "slack/events", "nothing"].map(|it| format!("{base}/{it}"));
+    let known = format!("{base}/.well-known/oauth-protected-resource");
+    let page = async |url: &str| {
+        let answer = http.get(url).bearer_auth("canaryWRONG9-0123456789").send().await.unwrap();
+        format!("{:?} {}", answer.headers().clone(), answer.text().await.unwrap())
+    };
+    for url in routes.iter().chain([&known, &format!("http://{metrics}/metrics")]) {
+        answers.push(page(url).await);
+    }
+    // Somebody writes a token where its hash belongs, while Herald runs.
+    std::fs::write(file.path(), named("", "canaryHASH12-0123456789")).unwrap();
+    until("the broken file is noticed", async || {
+        page(&format!("{base}/readyz")).await.contains("the old rules go on")
+    })
+    .await;
+    answers.push(page(&format!("{base}/readyz")).await);
     search("an answer", answers.join("\n").as_bytes());
+    search_for(&[WRITTEN], "an answer", answers.join("\n").as_bytes());
 
     let pid = child.id().unwrap().to_string();
     std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
@@ -119,11 +173,47 @@ async fn no_token_shows_in_any_output_file_or_answer() {
     let log = log.await.unwrap();
     assert!(log.len() > 10_000, "trace level should say a lot");
     search("the log", &log);
+    let text = String::from_utf8_lossy(&log);
+    let ours: Vec<&str> = text.lines().filter(|it| !it.contains("\"target\":\"rmcp")).collect();
+    assert!(ours.len() > 10, "Herald itself says something, too");
+    search_for(&[WRITTEN], "the log", ours.join("\n").as_bytes());
     search("stdout", &out.await.unwrap());
-    search_traces(&collector, &CANARIES, "POST sendMessage", "of the leak test");
-    for (path, bytes) in files(data.path()) {
-        search(&path.display().to_string(), &bytes);
+    let everywhere: Vec<&str> = CANARIES.into_iter().chain([WRITTEN]).collect();
+    search_traces(&collector, &everywhere, "POST sendMessage", "of the leak test");
+    let trail = trail(data.path()).await;
+    for written in ["\"guard\"", "wrong_token", "rules_refused", "github"] {
+        assert!(trail.contains(written), "{written} is not in the audit trail");
     }
+    search_for(&everywhere, "the audit trail", trail.as_bytes());
+    for (path, bytes) in files(data.path()) {
+        search_for(&everywhere, &path.display().to_string(), &bytes);
+    }
+}
+
+/// A token of a client with a name, and one that no issuer gave anybody.
+const NAMED: &str = "canaryCLIENT8-0123456789";
+const JWT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.canaryJWT10canaryJWT10";
+
+fn hash(token: &str) -> String {
+    format!("{:x}", Sha256::digest(token))
+}
+
+/// A file with one client.
+fn named(prefix: &str, token: &str) -> String {
+    format!("clients: {{k8s: {{tokens: ['{prefix}{token}'], policy: {{send: ['{SLACK}']}}}}}}")
+}
+
+/// Every row of the audit trail.
+async fn trail(data: &Path) -> String {
+    let store = open_store(None, Some(data), Arc::new(SystemClock)).await.unwrap();
+    let mut all = String::new();
+    for chain in store.trail.chains().await.unwrap() {
+        for row in store.trail.rows(&chain.id, Page::After(0), 10_000).await.unwrap() {
+            all.push_str(&row.line);
+        }
+    }
+    store.outbox.close().await;
+    all
 }
 
 /// A collector that traces go to, by a secret of its own.
@@ -336,4 +426,19 @@ async fn no_token_shows_in_what_the_commands_print() {
     let output = herald(&env).arg("check").output().await.unwrap();
     assert_eq!(output.status.code(), Some(2));
     search("a configuration error", &output.stderr);
+
+    // Nor is one that stands where its hash belongs, nor the password of a database that is away.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), named("", "canaryHASH12-0123456789")).unwrap();
+    let mut env = workspace.env();
+    env.insert("HERALD_LOG".to_owned(), "trace".to_owned());
+    let output = herald(&env).arg("--config").arg(file.path()).arg("serve").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    search("a configuration error", &output.stderr);
+    let url = format!("postgres://herald:canaryDATABASE13@127.0.0.1:{}/herald", free_port());
+    env.insert("HERALD_DATABASE_URL".to_owned(), url);
+    let output = herald(&env).args(["outbox", "list"]).output().await.unwrap();
+    assert!(!output.status.success());
+    search("a database that is away", &output.stdout);
+    search("a database that is away", &output.stderr);
 }

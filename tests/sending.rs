@@ -386,7 +386,7 @@ async fn what_was_accepted_is_not_called_unsent_although_the_store_cannot_be_rea
         thread_key: None,
         idempotency_key: None,
     };
-    let receipt = app.notifier().submit(&ClientName::new("agent"), submission).await.unwrap();
+    let receipt = app.notifier().submit(&ClientName::new("default"), submission).await.unwrap();
     assert_eq!(receipt.status, Status::Delivered);
     running.finish(Duration::from_secs(5)).await;
 }

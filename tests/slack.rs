@@ -411,7 +411,7 @@ fn route(channel: &str) -> Route {
     let channel = channel.parse().unwrap();
     let list = AllowList::parse(PlatformKind::Slack, ["*"]).unwrap();
     let policy = Policy::new([(PlatformKind::Slack, list)].into());
-    policy.authorize(&ClientName::new("test"), &channel).unwrap()
+    policy.authorize(&ClientName::new("default"), &channel).unwrap()
 }
 
 fn step(action: Action) -> Step {
@@ -419,7 +419,7 @@ fn step(action: Action) -> Step {
 }
 
 fn text(body: &str) -> TextPart {
-    TextPart { body: body.to_owned(), plain: body.to_owned() }
+    TextPart::new(body, body)
 }
 
 #[tokio::test]

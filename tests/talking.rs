@@ -32,7 +32,7 @@ pub struct Bot {
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
     pub base: String,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Bot {
@@ -55,7 +55,7 @@ impl Bot {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let task = tokio::spawn(app.serve(listener, Router::new()));
-        let bot = Self { stop, task, base, _data: data };
+        let bot = Self { stop, task, base, data };
         bot.until_ready().await;
         bot
     }
@@ -71,6 +71,11 @@ impl Bot {
             listeners.all(|(_, check)| check["detail"] == "connected")
         })
         .await;
+    }
+
+    /// Where it keeps its store.
+    pub fn data(&self) -> &std::path::Path {
+        self.data.path()
     }
 
     /// Stops as SIGTERM does, and waits for the end.

@@ -157,12 +157,12 @@ fn route(channel: &str) -> Route {
     let channel: herald::model::ChannelId = channel.parse().unwrap();
     let list = AllowList::parse(channel.platform(), [channel.id()]).unwrap();
     Policy::new([(channel.platform(), list)].into())
-        .authorize(&ClientName::new("test"), &channel)
+        .authorize(&ClientName::new("default"), &channel)
         .unwrap()
 }
 
 fn text(text: &str) -> TextPart {
-    TextPart { body: text.to_owned(), plain: text.to_owned() }
+    TextPart::new(text, text)
 }
 
 /// Waits until a poll is under way.

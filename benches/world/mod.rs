@@ -32,6 +32,7 @@ pub const CHANNELS: usize = 64;
 
 /// No pause between messages: what is measured is Herald, not the platforms' limits.
 const FILE: &str = "
+mcp: {requests_per_minute: 0}
 slack: {pace: {interval_ms: 0, burst: 1}, bot_pace: {interval_ms: 0, burst: 1}}
 discord: {pace: {interval_ms: 0, burst: 1}, bot_pace: {interval_ms: 0, burst: 1}}
 telegram: {pace: {interval_ms: 0, burst: 1}, bot_pace: {interval_ms: 0, burst: 1}}

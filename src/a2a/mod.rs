@@ -14,6 +14,8 @@ mod client;
 mod config;
 mod dialect;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod part;
 mod pause;
 mod read;

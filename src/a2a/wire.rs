@@ -1,7 +1,7 @@
 //! One JSON-RPC request over HTTP, and what kind of answer it got.
 
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
@@ -12,7 +12,7 @@ use super::dialect::{Call, Dialect};
 use super::error::{Error, trimmed};
 use super::sse::{EVENT_LIMIT, Frame, Stream};
 use super::turn::Caller;
-use crate::platform::http::{Incoming, authorization};
+use crate::platform::http::authorization;
 use crate::telemetry::spans;
 use crate::telemetry::trace::Span;
 
@@ -116,7 +116,7 @@ async fn exchange(
     }
     let body = tokio::time::timeout(head, incoming.body(EVENT_LIMIT)).await;
     let body = body.map_err(|_| Error::NoAnswer("nothing came in time"))??;
-    understand(&incoming, &body)
+    understand(incoming.status, &body)
 }
 
 /// A plain call that is answered with a stream of one event.
@@ -135,15 +135,15 @@ async fn first(stream: &mut Stream, within: std::time::Duration) -> Result<Reply
 }
 
 /// A whole answer, whatever its status.
-fn understand(incoming: &Incoming, body: &[u8]) -> Result<Reply, Error> {
+pub(super) fn understand(status: StatusCode, body: &[u8]) -> Result<Reply, Error> {
     if body.len() >= EVENT_LIMIT {
         return Err(Error::TooLarge);
     }
     let json: Option<Value> = serde_json::from_slice(body).ok();
-    let status = incoming.status.as_u16();
-    if incoming.status.is_success() {
+    if status.is_success() {
         return envelope(json.ok_or(Error::Malformed("the answer is not JSON"))?);
     }
+    let status = status.as_u16();
     match status {
         401 | 403 => return Err(Error::NotAllowed(status)),
         404 => return Err(Error::NoSuchAgent),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::Serves;
+use super::{Serves, reload};
 use crate::model::PlatformKind;
 use crate::platform::listener::Standing;
 use crate::server::{Check, Readiness};
@@ -17,6 +17,8 @@ use crate::store::Outbox;
 pub(super) struct Ready {
     pub(super) serves: Serves,
     pub(super) outbox: Arc<dyn Outbox>,
+    /// Why the configured rules could not be read, where they can change.
+    pub(super) rules: Option<reload::Standing>,
     pub(super) standings: Vec<(PlatformKind, watch::Receiver<Standing>)>,
 }
 
@@ -45,6 +47,14 @@ impl Readiness for Ready {
             };
             (format!("{kind}_listener"), Check { ok, required: deaf, detail: Some(detail) })
         });
-        listeners.chain([("store".to_owned(), store)]).collect()
+        // The old rules go on: no reason to serve nobody.
+        let rules = self.rules.as_ref().map(|standing| {
+            // Whoever reaches the port may ask: what is wrong may name clients and channels, and stands in the log.
+            let broken = standing.borrow().is_some();
+            let detail =
+                broken.then(|| "the old rules go on: the log says what is wrong".to_owned());
+            ("rules".to_owned(), Check { ok: !broken, required: false, detail })
+        });
+        listeners.chain([("store".to_owned(), store)]).chain(rules).collect()
     }
 }

@@ -16,7 +16,7 @@ use crate::model::{Pause, PlatformKind};
 use crate::platform::Platform;
 use crate::platform::listener::Standing;
 use crate::server::Scrape;
-use crate::store::{Outbox, StoreError};
+use crate::store::{Outbox, StoreError, Trail};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Waiting;
 
@@ -30,6 +30,7 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Scraped {
     pub(super) metrics: Metrics,
     pub(super) outbox: Arc<dyn Outbox>,
+    pub(super) trail: Arc<dyn Trail>,
     pub(super) platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
     pub(super) standings: Vec<(PlatformKind, watch::Receiver<Standing>)>,
     pub(super) clock: Arc<dyn Clock>,
@@ -58,6 +59,7 @@ impl Scrape for Scraped {
             *asked = Some(Instant::now());
         }
         drop(asked);
+        self.metrics.audited(&self.trail.book().counts());
         for (platform, standing) in &self.standings {
             self.metrics.listener(*platform, standing.borrow().name(), &Standing::NAMES);
         }

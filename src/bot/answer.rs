@@ -106,11 +106,18 @@ impl Session {
                 self.say(&visit, placement.clone(), words_again, None, &key).await?;
             }
             Ok(_) | Err(SubmitError::KeyReused) => {}
-            Err(SubmitError::Render(_) | SubmitError::Huge(_)) => {
+            Err(SubmitError::Render(_) | SubmitError::Huge { .. }) => {
                 let (head, whole) = as_file(words_again);
                 files.extend(whole);
                 let key = format!("{key}:head");
                 self.say(&visit, placement.clone(), head, replaces, &key).await?;
+            }
+            Err(SubmitError::Blocked(blocked)) => {
+                tracing::warn!(conversation = self.conversation(), %blocked, "an answer was kept back");
+                let line =
+                    "The agent has answered, but I may not show it: it holds a secret.".to_owned();
+                let (said, key) = (vec![Content::Text(line)], format!("{key}:kept"));
+                self.say(&visit, placement.clone(), said, replaces, &key).await?;
             }
             Err(error) => {
                 tracing::error!(conversation = self.conversation(), %error, "an answer could not be said");
@@ -133,6 +140,7 @@ impl Session {
         outcome: TurnOutcome,
     ) -> Result<(), LetGo> {
         self.talk.turn = None;
+        self.note_end(turn, outcome);
         self.save(false, None).await?;
         let took = self.now().since(turn.started_at);
         self.inner.metrics.turn_ended(&self.talk.agent, outcome, took);

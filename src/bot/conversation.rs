@@ -98,6 +98,9 @@ pub(super) enum Stage {
 pub(super) struct Ending {
     /// Who wants it, by name; `None`: nobody replied in time.
     pub by: Option<String>,
+    /// The same by platform and ID.
+    #[serde(default)]
+    pub person: Option<String>,
 }
 
 /// One request to the agent, and its answer.

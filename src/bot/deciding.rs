@@ -5,8 +5,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::conversation::{Ending, Stage, Turn, name};
+use super::facts::{decision, person};
 use super::flow::Flow;
-use super::pause::{Choice, Pending, Ruling, Step, code, escaped, shortened};
+use super::pause::{Choice, Pending, Step, code, escaped, shortened};
 use super::session::{LetGo, Session};
 use crate::a2a::{self, Answer, Caller, Cancel, Client, Pause};
 use crate::clock::Timestamp;
@@ -59,6 +60,7 @@ impl Session {
         for key in keys {
             self.name_button(key, expires_at);
         }
+        self.note_asked();
         // The buttons lead somewhere before anybody can see them.
         self.save(false, None).await?;
         self.inner.metrics.approvals(&self.talk.agent, Decision::Asked, asked);
@@ -144,23 +146,27 @@ impl Session {
         else {
             return self.answer(event, "That was decided already.").await;
         };
-        let access = self.inner.policy.access();
+        let policy = self.inner.rules.now();
+        let access = policy.access();
         let question = matches!(choice, Choice::Pick(..) | Choice::Done(_));
         if !(access.may_decide(&event.visit, &asker)
             || (question && event.visit.person.id == asker))
         {
+            self.note_not_theirs(event, &choice);
             let line = format!("{}, this is not yours to decide.", escaped(&name(&event.visit)));
             return self.answer(event, &line).await;
         }
         if !paused {
             return self.answer(event, "That was decided already.").await;
         }
+        let before = pending.clone();
         let step = pending.press(&choice, &name(&event.visit), now);
         pending.respond = event.respond.clone().or(pending.respond.take());
         tracing::info!(conversation = self.conversation(), by = %event.visit.person.id, ?choice, ?step, "decided");
         if step == Step::Late {
             return self.answer(event, "That was decided already.").await;
         }
+        self.note_rulings(Some(&before), person(&event.visit).as_deref());
         self.stepped(step).await
     }
 
@@ -190,14 +196,16 @@ impl Session {
     pub(super) fn decide_late(&mut self) {
         let now = self.now();
         let Some(turn) = &mut self.talk.turn else { return };
+        let before = turn.pause.clone();
         match &mut turn.pause {
             Some(pending) if matches!(pending.pause, Pause::Approval(_)) => {
                 pending.close(None, now);
                 turn.stage = Stage::Deciding;
+                self.note_rulings(before.as_ref(), None);
             }
             _ => {
                 turn.stage = Stage::Running;
-                turn.ending = Some(Ending { by: None });
+                turn.ending = Some(Ending::late());
             }
         }
     }
@@ -209,7 +217,7 @@ impl Session {
         if let Some(pending) = pending
             && !std::mem::replace(&mut pending.counted, true)
         {
-            news.extend(pending.rulings.values().map(counted));
+            news.extend(pending.rulings.values().map(decision));
         }
         self.save(false, None).await?;
         for decision in news {
@@ -224,7 +232,7 @@ impl Session {
             if turn.stage == Stage::Paused {
                 turn.stage = Stage::Running;
             }
-            turn.ending.get_or_insert_with(|| Ending { by: Some(name(visit)) });
+            turn.ending.get_or_insert_with(|| Ending::by(visit));
         }
     }
 
@@ -309,6 +317,7 @@ impl Session {
     ) -> Result<(), LetGo> {
         let now = self.now();
         let mut waited = false;
+        let before = self.talk.turn.as_ref().and_then(|turn| turn.pause.clone());
         if let Some(turn) = &mut self.talk.turn
             && let Some(pending) = &mut turn.pause
         {
@@ -320,6 +329,7 @@ impl Session {
             }
         }
         if waited {
+            self.note_rulings(before.as_ref(), ending.person.as_deref());
             self.save_decisions().await?;
         }
         let Some(turn) = self.talk.turn.clone() else { return Ok(()) };
@@ -388,13 +398,5 @@ impl Session {
             "called off"
         );
         self.conclude(vec![Content::Text(line)], TurnOutcome::Cancelled).await
-    }
-}
-
-fn counted(ruling: &Ruling) -> Decision {
-    match ruling {
-        Ruling { approved: true, .. } => Decision::Approved,
-        Ruling { by: Some(_), .. } => Decision::Rejected,
-        Ruling { by: None, .. } => Decision::Expired,
     }
 }

@@ -10,6 +10,7 @@ use super::Inner;
 use super::conversation::address;
 use super::wish::{Wish, wish};
 use crate::clock::Timestamp;
+use crate::model::audit::{Act, Entry, Refused};
 use crate::model::{Event, Occurrence, Placement, PlatformKind, Receipt, Visit};
 use crate::notifier::{Content, Reply, SubmitError};
 use crate::platform::listener::{Inbox, NotTaken, Taken};
@@ -35,6 +36,9 @@ struct Recent {
     /// By their IDs: Slack tells a mention twice, and every platform what was not acknowledged.
     messages: HashSet<String>,
     told: Option<Timestamp>,
+    /// When a refusal was written down, and how many were not since then.
+    noted: Option<Timestamp>,
+    unwritten: u64,
     /// The last event that nothing came of.
     refused: Option<String>,
 }
@@ -68,6 +72,18 @@ impl Crowd {
         news
     }
 
+    /// Whether a refusal of this person is written down: how many were not since the last one.
+    fn may_note(&self, visit: &Visit, now: Timestamp) -> Option<u64> {
+        let mut people = self.people();
+        let recent = recent(&mut people, visit, now);
+        if recent.noted.is_some_and(|noted| now.since(noted) < TELL_EVERY) {
+            recent.unwritten += 1;
+            return None;
+        }
+        recent.noted = Some(now);
+        Some(std::mem::take(&mut recent.unwritten))
+    }
+
     /// Whether this person may be told off now.
     fn may_tell(&self, visit: &Visit, now: Timestamp) -> bool {
         let mut people = self.people();
@@ -89,7 +105,8 @@ fn recent<'p>(
     if people.len() >= MOST_PEOPLE {
         people.retain(|_, recent| {
             let told = recent.told.is_some_and(|told| now.since(told) < TELL_EVERY);
-            told || now.since(recent.minute) < MINUTE
+            let noted = recent.noted.is_some_and(|noted| now.since(noted) < TELL_EVERY);
+            told || noted || now.since(recent.minute) < MINUTE
         });
     }
     people.entry((visit.platform(), visit.person.id.clone())).or_default()
@@ -99,15 +116,21 @@ fn recent<'p>(
 impl Inbox for super::Bot {
     async fn take(&self, event: Event) -> Result<Taken, NotTaken> {
         let (visit, id, happened_at) = (event.visit.clone(), event.id.clone(), event.happened_at);
+        let refusal = Entry::event(Act::InboundRefused, &event);
         let now = self.inner.clock.now();
         let (taken, outcome) = match self.inner.take(event).await {
             Ok(Heard::News) => (Ok(Taken::Stored), Taking::Stored),
             // Counted when it was news.
             Ok(Heard::Known) => return Ok(Taken::Stored),
-            Ok(Heard::Refused) if !self.inner.crowd.refuses(&visit, &id, now) => {
+            Ok(Heard::Refused(_)) if !self.inner.crowd.refuses(&visit, &id, now) => {
                 return Ok(Taken::Refused);
             }
-            Ok(Heard::Refused) => (Ok(Taken::Refused), Taking::Refused),
+            Ok(Heard::Refused(why)) => {
+                if let Some(why) = why {
+                    self.inner.note_refusal(&visit, refusal.refused(why));
+                }
+                (Ok(Taken::Refused), Taking::Refused)
+            }
             Err(error) => {
                 tracing::error!(%error, "an event could not be stored; the platform will send it again");
                 (Err(NotTaken), Taking::Lost)
@@ -125,44 +148,45 @@ enum Heard {
     News,
     /// It was stored before.
     Known,
-    /// Nothing comes of it.
-    Refused,
+    /// Nothing comes of it: why, unless people merely talked to each other.
+    Refused(Option<Refused>),
 }
 
 impl Inner {
     async fn take(&self, mut event: Event) -> Result<Heard, StoreError> {
         let Event { visit, what, .. } = &event;
-        let access = self.policy.access();
+        let policy = self.rules.now();
+        let access = policy.access();
         let key = match what {
             Occurrence::Press { key, .. } => {
                 // Who may decide is asked when the press is handled; who may do nothing here is not heard at all.
                 if !(access.admits(visit) || access.may_decide(visit, "")) {
-                    return Ok(Heard::Refused);
+                    return Ok(Heard::Refused(Some(Refused::Stranger)));
                 }
                 let Some(conversation) = self.store.button(key, self.clock.now()).await? else {
                     self.outdated(&event);
-                    return Ok(Heard::Refused);
+                    return Ok(Heard::Refused(Some(Refused::Outdated)));
                 };
                 conversation
             }
             Occurrence::Message { addressed: false, .. } => {
                 // Others talk to each other: heard only where the bot takes part.
                 if visit.thread.is_none() || !access.admits(visit) {
-                    return Ok(Heard::Refused);
+                    return Ok(Heard::Refused(None));
                 }
                 let key = self.conversation(&event).await?;
                 if !self.store.knows(&key).await? {
-                    return Ok(Heard::Refused);
+                    return Ok(Heard::Refused(None));
                 }
                 key
             }
             Occurrence::Message { .. } | Occurrence::Command { .. } => {
                 if !access.listens(visit) {
-                    return Ok(Heard::Refused);
+                    return Ok(Heard::Refused(Some(Refused::NotListening)));
                 }
                 if !access.admits(visit) {
                     self.turn_away(&event);
-                    return Ok(Heard::Refused);
+                    return Ok(Heard::Refused(Some(Refused::Stranger)));
                 }
                 self.conversation(&event).await?
             }
@@ -172,7 +196,7 @@ impl Inner {
         let most = self.settings.messages_per_minute;
         if counts && !self.crowd.admit(&event, most, self.clock.now()) {
             self.slow_down(&event);
-            return Ok(Heard::Refused);
+            return Ok(Heard::Refused(Some(Refused::TooFast)));
         }
         let span = spans::event(&event);
         event.traceparent = span.traceparent();
@@ -200,6 +224,14 @@ impl Inner {
             return Ok(known);
         }
         Ok(key)
+    }
+
+    /// Writes down that somebody was not heard: now and then, without keeping the platform waiting.
+    fn note_refusal(&self, visit: &Visit, entry: Entry) {
+        let Some(missed) = self.crowd.may_note(visit, self.clock.now()) else { return };
+        let scribe = std::sync::Arc::clone(&self.scribe);
+        let entry = Entry { unwritten: Some(missed).filter(|missed| *missed > 0), ..entry };
+        tokio::spawn(async move { scribe.refused(entry).await });
     }
 
     fn outdated(&self, event: &Event) {

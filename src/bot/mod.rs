@@ -20,6 +20,7 @@ mod bell;
 pub mod config;
 mod conversation;
 mod deciding;
+mod facts;
 mod flow;
 mod intake;
 pub mod listening;
@@ -50,8 +51,9 @@ use crate::clock::Clock;
 use crate::model::PlatformKind;
 use crate::notifier::Notifier;
 use crate::platform::Platform;
-use crate::policy::Policy;
+use crate::policy::Rulebook;
 use crate::store::Conversations;
+use crate::store::trail::Scribe;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Lease;
 
@@ -66,12 +68,14 @@ pub struct Parts {
     pub notifier: Arc<Notifier>,
     /// Events and conversations.
     pub store: Arc<dyn Conversations>,
+    /// Who writes down what is refused.
+    pub scribe: Arc<Scribe>,
     /// Who is asked.
     pub agents: Agents,
     /// For what people attach.
     pub platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
     /// Who may talk, and decide.
-    pub policy: Arc<Policy>,
+    pub rules: Rulebook,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -91,9 +95,10 @@ pub struct Bot {
 struct Inner {
     notifier: Arc<Notifier>,
     store: Arc<dyn Conversations>,
+    scribe: Arc<Scribe>,
     agents: Agents,
     platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
-    policy: Arc<Policy>,
+    rules: Rulebook,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     process: String,
@@ -106,8 +111,18 @@ impl Bot {
     /// A bot; nothing happens before [`Bot::run`].
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { notifier, store, agents, platforms, policy, clock, metrics, process, settings } =
-            parts;
+        let Parts {
+            notifier,
+            store,
+            scribe,
+            agents,
+            platforms,
+            rules,
+            clock,
+            metrics,
+            process,
+            settings,
+        } = parts;
         for (agent, _) in agents.all() {
             metrics.begin_agent(agent);
         }
@@ -115,9 +130,10 @@ impl Bot {
             inner: Arc::new(Inner {
                 notifier,
                 store,
+                scribe,
                 agents,
                 platforms,
-                policy,
+                rules,
                 clock,
                 metrics,
                 process,

@@ -16,6 +16,7 @@ use super::wish::{Wish, wish};
 use super::{Inner, LEASE, agents, words};
 use crate::a2a::Pause;
 use crate::clock::Timestamp;
+use crate::model::audit::Entry;
 use crate::model::{Event, Occurrence, PlatformKind, Status};
 use crate::notifier::Content;
 use crate::store::{Held, Recorded, Saved, StoreError, Waiting};
@@ -54,6 +55,8 @@ pub(super) struct Session {
     pub(super) said: u32,
     /// Buttons and places to be saved.
     names: Vec<(String, Timestamp)>,
+    /// What the audit trail says about what is saved next.
+    pub(super) audit: Vec<Entry>,
     pub(super) stop: CancellationToken,
 }
 
@@ -100,6 +103,7 @@ impl Session {
             renewed: now,
             said: 0,
             names: Vec::new(),
+            audit: Vec::new(),
             stop,
         }
     }
@@ -159,6 +163,7 @@ impl Session {
         let key = self.talk.turn.as_ref().map(|turn| turn.cancel_key.clone());
         self.names.extend(key.map(|key| (key, far)));
         self.name_thread();
+        self.note_start();
         self.save(false, None).await
     }
 
@@ -292,7 +297,7 @@ impl Session {
             && pending.shown_at.is_some_and(|shown| shown <= event.at)
         {
             let asker = turn.inputs.last().map_or("", |input| &input.visit.person.id);
-            let may = self.inner.policy.access().may_decide(&input.visit, asker);
+            let may = self.inner.rules.now().access().may_decide(&input.visit, asker);
             match &pending.pause {
                 Pause::Text(_) if input.visit.person.id == asker || may => {
                     pending.answers = vec![vec![input.text.clone()]];
@@ -434,6 +439,7 @@ impl Session {
             due,
             buttons: std::mem::take(&mut self.names),
             release,
+            audit: std::mem::take(&mut self.audit),
         };
         match self.inner.store.save(&self.held, &saved, now, LEASE).await? {
             Recorded::Done => {

@@ -46,7 +46,10 @@ impl Session {
         };
         let caller = self.caller(&turn);
         if turn.stage == Stage::Accepted && turn.ending.is_none() {
-            if !turn.asker().is_some_and(|asker| self.inner.policy.access().admits(&asker.visit)) {
+            if !turn
+                .asker()
+                .is_some_and(|asker| self.inner.rules.now().access().admits(&asker.visit))
+            {
                 tracing::warn!(
                     conversation = self.conversation(),
                     "who asked may not talk to the agent any more"

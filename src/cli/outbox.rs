@@ -14,11 +14,12 @@ use self::steer::{Act, Steering};
 use self::which::Which;
 use super::show::{self, Table};
 use super::{ConfigError, Output, default_data_dir};
-use crate::app::open_store;
+use crate::app::{open_audited, replica};
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::Config;
+use crate::model::audit::{self, Entry};
 use crate::model::{Delivery, DeliveryId, PlatformKind};
-use crate::store::{Filter, Outbox};
+use crate::store::{Filter, Outbox, Trail};
 
 /// What happened more than one of these ago is shown in the next.
 const MINUTE: u64 = 60;
@@ -129,7 +130,8 @@ pub(super) async fn run(command: Command, config: &Config) -> anyhow::Result<Exi
         Some(_) => None,
         None => Some(existing(config.data_dir.clone().map_or_else(default_data_dir, Ok)?)?),
     };
-    let store = open_store(database, data_dir.as_deref(), Arc::new(SystemClock)).await?;
+    let audit = config.audit.settings(replica());
+    let store = open_audited(database, data_dir.as_deref(), Arc::new(SystemClock), &audit).await?;
     let (outbox, now) = (store.outbox, store.clock.now());
     let all_done = match command {
         Command::List { which, most, after, output } => {
@@ -156,12 +158,21 @@ pub(super) async fn run(command: Command, config: &Config) -> anyhow::Result<Exi
             true
         }
     };
-    outbox.close().await;
+    finish(&*store.trail, &*outbox, now).await;
     Ok(if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Says that this process ended, if it did anything that the trail tells about.
+async fn finish(trail: &dyn Trail, outbox: &dyn Outbox, now: Timestamp) {
+    if !trail.book().heads().is_empty() {
+        // What it did is durable; that its chain ends without this is told by nobody.
+        let _ = trail.note(vec![Entry::new(audit::Act::Stopped)], now).await;
+    }
+    outbox.close().await;
+}
+
 /// A mistyped directory is an error, and not an empty outbox.
-fn existing(data_dir: PathBuf) -> Result<PathBuf, ConfigError> {
+pub(super) fn existing(data_dir: PathBuf) -> Result<PathBuf, ConfigError> {
     if data_dir.is_dir() {
         return Ok(data_dir);
     }

@@ -28,8 +28,7 @@ pub(super) async fn run(
         own.then(|| std::env::var(name).ok()).flatten()
     };
     let world = World::new(Arc::new(SystemClock));
-    let mcp = Config::load(None, &own)?.mcp;
-    let listener = bind(&mcp, listen).await?;
+    let listener = bind(&Config::load(None, &own)?, listen).await?;
     let address = listener.local_addr()?;
     let base = format!("http://{address}");
     let exports: BTreeMap<String, String> = world.exports(&base).into_iter().collect();

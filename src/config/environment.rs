@@ -203,6 +203,41 @@ pub const VARIABLES: &[Variable] = &[
         set: Set::Secret(|c| &mut c.mcp.token),
     },
     Variable {
+        name: "HERALD_JWT_ISSUER",
+        meaning: "/mcp also takes JWTs of this `iss`; the file's `clients` say whom each subject means [default: none]",
+        set: Set::Text(|c| &mut c.mcp.jwt.issuer),
+    },
+    Variable {
+        name: "HERALD_JWT_AUDIENCE",
+        meaning: "whom these JWTs have to be for: herald; with several, one of them",
+        set: Set::List(|c| &mut c.mcp.jwt.audience),
+    },
+    Variable {
+        name: "HERALD_JWKS_URL",
+        meaning: "where their public keys are: https://kubernetes.default.svc/openid/v1/jwks",
+        set: Set::Url(|c| &mut c.mcp.jwt.jwks_url),
+    },
+    Variable {
+        name: "HERALD_JWKS_FILE",
+        meaning: "a file with these keys instead",
+        set: Set::Path(|c| &mut c.mcp.jwt.jwks_file),
+    },
+    Variable {
+        name: "HERALD_JWKS_CA_FILE",
+        meaning: "the certificate authority of HERALD_JWKS_URL: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+        set: Set::Path(|c| &mut c.mcp.jwt.ca_file),
+    },
+    Variable {
+        name: "HERALD_JWKS_TOKEN_FILE",
+        meaning: "a token for HERALD_JWKS_URL: /var/run/secrets/kubernetes.io/serviceaccount/token",
+        set: Set::Path(|c| &mut c.mcp.jwt.token_file),
+    },
+    Variable {
+        name: "HERALD_PUBLIC_URL",
+        meaning: "where clients find /mcp: https://herald.example.com/mcp; tells them where to get a JWT (RFC 9728)",
+        set: Set::Url(|c| &mut c.mcp.public_url),
+    },
+    Variable {
         name: "HERALD_ALLOW_ANONYMOUS",
         meaning: "serve /mcp beyond loopback without a token [default: false]",
         set: Set::Flag(|c| &mut c.mcp.allow_anonymous),
@@ -218,6 +253,11 @@ pub const VARIABLES: &[Variable] = &[
         set: Set::List(|c| &mut c.mcp.allowed_origins),
     },
     Variable {
+        name: "HERALD_SECRET_RULES",
+        meaning: "a file in the format of gitleaks with more rules for what looks like a secret",
+        set: Set::Path(|c| &mut c.guard.secret_rules),
+    },
+    Variable {
         name: "HERALD_ON_UNKNOWN",
         meaning: "a send whose outcome nobody knows: resend, hold [default: resend]",
         set: Set::OnUnknown,
@@ -231,6 +271,26 @@ pub const VARIABLES: &[Variable] = &[
         name: "HERALD_KEEP_ROWS",
         meaning: "how long after its end it is known what became of a message [default: 30d]",
         set: Set::Days(|c| &mut c.delivery.keep_rows_days),
+    },
+    Variable {
+        name: "HERALD_AUDIT",
+        meaning: "where the audit trail goes besides the store: stderr, file:/path [default: off]",
+        set: Set::List(|c| &mut c.audit.to),
+    },
+    Variable {
+        name: "HERALD_AUDIT_KEY",
+        meaning: "what its hashes are keyed with: openssl rand -hex 32",
+        set: Set::Secret(|c| &mut c.audit.key),
+    },
+    Variable {
+        name: "HERALD_AUDIT_BODIES",
+        meaning: "whether it says what messages say [default: false]",
+        set: Set::Flag(|c| &mut c.audit.bodies),
+    },
+    Variable {
+        name: "HERALD_KEEP_AUDIT",
+        meaning: "how long it is kept [default: 90d]",
+        set: Set::Days(|c| &mut c.audit.keep_days),
     },
 ];
 

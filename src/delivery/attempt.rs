@@ -14,7 +14,7 @@ use crate::model::{
     Action, Delivery, DeliveryState, Disposition, Doubt, Failure, Placement, Reason, Step,
 };
 use crate::platform::{Capabilities, Platform, Sent};
-use crate::policy::Route;
+use crate::policy::{Denied, Policy, Route};
 use crate::store::{Claim, Recorded, Settled, StoreError, Verdict};
 use crate::telemetry::metrics::{Gate, Lease, StoreAccess};
 use crate::telemetry::spans;
@@ -144,15 +144,15 @@ impl Inner {
             return give_up(delivery, Reason::Expired, hint, now);
         }
         // The rules may have changed while it was queued.
+        let policy = self.rules.now();
         let authorized = match &delivery.invitation {
-            Some(invitation) => self
-                .policy
-                .reply(&delivery.client, invitation)
-                .map_err(|unwelcome| unwelcome.to_string()),
-            None => self
-                .policy
+            Some(invitation) => {
+                policy.reply(&delivery.client, invitation).map_err(|error| error.to_string())
+            }
+            None => policy
                 .authorize(&delivery.client, &delivery.channel)
-                .map_err(|denied| denied.to_string()),
+                .and_then(|route| may_write(&policy, &delivery).map(|()| route))
+                .map_err(|error| error.to_string()),
         };
         let route = match authorized {
             Ok(route) if *route.channel() == delivery.channel => route,
@@ -165,6 +165,12 @@ impl Inner {
                 return give_up(delivery, Reason::Denied, why, now);
             }
         };
+        let part = delivery.steps.get(delivery.cursor).and_then(|step| step.action.part());
+        if part.is_some_and(|part| !self.guard.still_passes(part, platform.kind(), route.terms())) {
+            self.metrics.denied(platform.kind(), Gate::Send);
+            let hint = "the rules for what a message may hold have changed since it was accepted: send it again";
+            return give_up(delivery, Reason::Denied, hint.to_owned(), now);
+        }
         if let Some(thread) = thread
             && delivery.messages.is_empty()
         {
@@ -261,6 +267,15 @@ impl Inner {
         self.metrics.sent(platform.kind(), since.elapsed(), outcome.as_ref().map(|_| ()));
         outcome
     }
+}
+
+/// Whether a delivery that is in a thread, or opens one, may.
+fn may_write(policy: &Policy, delivery: &Delivery) -> Result<(), Denied> {
+    let opens = |step: &Step| matches!(step.action, Action::OpenThread { .. });
+    let threaded = delivery.thread_key.is_some()
+        || delivery.placement.thread.is_some()
+        || delivery.steps.iter().any(opens);
+    if threaded { policy.authorize_threads(&delivery.client) } else { Ok(()) }
 }
 
 /// Where a step's request goes: an edit goes where its message stands.

@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{OnUnknown, Waiters};
 use crate::clock::Clock;
+use crate::guard::Guard;
 use crate::model::PlatformKind;
 use crate::platform::Platform;
-use crate::policy::Policy;
+use crate::policy::Rulebook;
 use crate::store::{Claim, Claimant, Hint, Outbox, StoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreAccess;
@@ -63,7 +64,8 @@ pub struct Worker {
 pub(super) struct Inner {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
-    pub(super) policy: Arc<Policy>,
+    pub(super) rules: Rulebook,
+    pub(super) guard: Arc<Guard>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) claimant: Claimant,
@@ -80,7 +82,8 @@ impl Worker {
     pub fn new(
         outbox: Arc<dyn Outbox>,
         platforms: BTreeMap<PlatformKind, Arc<dyn Platform>>,
-        policy: Arc<Policy>,
+        rules: Rulebook,
+        guard: Arc<Guard>,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
         settings: Settings,
@@ -97,7 +100,8 @@ impl Worker {
             inner: Arc::new(Inner {
                 outbox,
                 platforms,
-                policy,
+                rules,
+                guard,
                 clock,
                 metrics,
                 claimant,
@@ -320,9 +324,9 @@ mod tests {
             backoff: Duration::from_secs(1),
             probe: Duration::from_secs(30),
         };
-        let policy = Arc::new(Policy::new(BTreeMap::new()));
+        let (rules, guard) = (Rulebook::default(), Arc::default());
         let (outbox, clock) = (Arc::new(outbox), Arc::new(SystemClock));
-        Worker::new(outbox, BTreeMap::new(), policy, clock, Metrics::default(), settings)
+        Worker::new(outbox, BTreeMap::new(), rules, guard, clock, Metrics::default(), settings)
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use crate::model::{
     Disposition, Failure, Identity, Part, Placement, PlatformKind, Reason, Scope, Step, TextPart,
 };
 use crate::platform::{Capabilities, Credential, Pace, Platform, Sent, Signal};
-use crate::policy::{AllowList, Policy, Route};
+use crate::policy::{AllowList, Policy, Route, Rulebook};
 use crate::render::{Document, RenderError};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Enqueued, NewDelivery, Outbox};
@@ -198,7 +198,7 @@ pub(super) struct Bench {
     pub(super) clock: ManualClock,
     pub(super) platform: Arc<Scripted>,
     pub(super) outbox: Arc<Sqlite>,
-    policy: Arc<Policy>,
+    rules: Rulebook,
     on_unknown: OnUnknown,
 }
 
@@ -219,7 +219,7 @@ impl Bench {
         Self {
             platform: Arc::new(platform),
             outbox: Arc::new(Sqlite::in_memory().await.unwrap()),
-            policy: Arc::new(Policy::new(BTreeMap::from([(PlatformKind::Slack, any)]))),
+            rules: Policy::new(BTreeMap::from([(PlatformKind::Slack, any)])).into(),
             clock,
             on_unknown,
         }
@@ -237,7 +237,8 @@ impl Bench {
         Worker::new(
             self.outbox.clone(),
             BTreeMap::from([(PlatformKind::Slack, platform)]),
-            Arc::clone(&self.policy),
+            self.rules.clone(),
+            Arc::default(),
             Arc::new(self.clock.clone()),
             Metrics::default(),
             settings,
@@ -252,7 +253,7 @@ impl Bench {
     ) -> DeliveryId {
         let id = DeliveryId::new(T0);
         let step = |(n, text): (usize, &String)| {
-            let part = Part::Text(TextPart { body: text.clone(), plain: text.clone() });
+            let part = Part::Text(TextPart::new(text.clone(), text.clone()));
             Step { nonce: format!("{id}-{n}"), action: Action::Send { part } }
         };
         let channel = ChannelId::new(PlatformKind::Slack, channel).unwrap();
@@ -260,13 +261,15 @@ impl Bench {
         let deadline = T0.after(Duration::from_secs(100_000));
         let delivery = Delivery {
             thread_key: thread_key.map(str::to_owned),
-            ..Delivery::new(id, ClientName::new("agent"), channel.clone(), steps, T0, deadline)
+            ..Delivery::new(id, ClientName::new("default"), channel.clone(), steps, T0, deadline)
         };
         let new = NewDelivery {
             delivery,
             submitter: "p".to_owned(),
             pace: self.platform.pace(&channel),
             idempotency_key: None,
+            rate: crate::policy::Rate::default(),
+            filtered: Vec::new(),
             content_hash: id.to_string(),
             same_since: None,
         };
@@ -434,9 +437,9 @@ async fn with_hold_an_ambiguous_send_is_unknown_and_the_next_one_goes_on() {
 
 #[tokio::test]
 async fn a_channel_that_left_the_list_gets_nothing_that_was_queued() {
-    let mut bench = Bench::new(&[], false, OnUnknown::Resend).await;
+    let bench = Bench::new(&[], false, OnUnknown::Resend).await;
     let id = bench.queue("C0A", &["1".to_owned()], None).await;
-    bench.policy = Arc::new(Policy::default());
+    bench.rules.put(Policy::default());
     bench.run().await;
     let delivery = &bench.states(&[id]).await[0];
     assert_eq!((delivery.state, delivery.reason), (DeliveryState::Failed, Some(Reason::Denied)));

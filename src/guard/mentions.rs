@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::model::PlatformKind;
+use crate::model::{Mentions, PlatformKind};
 
 /// What somebody would be called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,24 @@ pub(super) enum Mention {
 }
 
 impl Mention {
+    /// Whether mentions of this kind may call people.
+    pub const fn permitted(self, by: Mentions) -> bool {
+        match self {
+            Self::Broadcast(_) => by.broadcast,
+            Self::Group => by.groups,
+            Self::Person | Self::TelegramUser => by.people,
+        }
+    }
+
+    /// Counts this kind among those that call people.
+    pub const fn count(self, among: &mut Mentions) {
+        match self {
+            Self::Broadcast(_) => among.broadcast = true,
+            Self::Group => among.groups = true,
+            Self::Person | Self::TelegramUser => among.people = true,
+        }
+    }
+
     /// What is told to the caller.
     pub fn warning(self) -> String {
         match self {
@@ -180,10 +198,11 @@ fn read_entities(seen: &[Seen]) -> Option<Vec<Seen>> {
 fn entity(rest: &[Seen]) -> Option<(char, usize)> {
     let length = rest.iter().take(12).position(|seen| seen.c == ';')?;
     let name: String = rest.iter().take(length).map(|seen| seen.c).collect();
-    let c = match name.as_str() {
-        "amp" | "AMP" => '&',
-        "lt" | "LT" => '<',
-        "gt" | "GT" => '>',
+    // In any case, although only a few have two: a reader that is more tolerant than the standard shall find nothing.
+    let c = match name.to_ascii_lowercase().as_str() {
+        "amp" => '&',
+        "lt" => '<',
+        "gt" => '>',
         "excl" => '!',
         "commat" => '@',
         "colon" => ':',
@@ -193,7 +212,7 @@ fn entity(rest: &[Seen]) -> Option<(char, usize)> {
         "semi" => ';',
         name => {
             let number = name.strip_prefix('#')?;
-            let code = match number.strip_prefix(['x', 'X']) {
+            let code = match number.strip_prefix('x') {
                 Some(hex) => u32::from_str_radix(hex, 16).ok()?,
                 None => number.parse().ok()?,
             };

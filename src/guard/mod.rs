@@ -1,199 +1,238 @@
 //! What may leave: reads the document, then the finished parts.
 //!
-//! No platform can be told reliably to ignore mentions in a text (Slack has no such parameter at all), so they are broken
-//! up here: an agent that was fooled shall not wake a thousand people.
+//! In this order: characters that nobody sees are taken out, so that they hide nothing from what follows; secrets; links
+//! that lead elsewhere than they say; mentions. No platform can be told reliably to ignore mentions in a text (Slack has no
+//! such parameter at all), so they are broken up here: an agent that was fooled shall not wake a thousand people. Those that
+//! the operator lets through in a channel are marked in the document, and the renderers write them as their platform takes
+//! them; the finished part says which kinds of mention call people in it, so that whoever sends it can name them (Discord)
+//! and ask again whether they still may.
 
+mod calls;
+mod characters;
+mod hide;
+mod links;
 mod mentions;
+mod neutralise;
+mod secrets;
 
-use crate::model::{Part, PlatformKind};
-use crate::render::{Document, Style, ZERO_WIDTH_SPACE};
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
+
+use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use self::hide::Seek;
+use crate::model::audit::{Filtered, Treatment};
+use crate::model::{CardPart, Mentions, Part, PlatformKind};
+use crate::policy::Terms;
+use crate::render::Document;
 
 pub use mentions::has_active_mention;
-use mentions::{Hit, Mention, find};
+use neutralise::{break_mentions, break_mentions_in};
+pub use secrets::{Hit as SecretHit, Own, Rules, RulesError};
 
-/// Breaks up the mentions in a document before it is rendered: a character of no width goes into each, so that it reads
-/// as before. Says what was changed in sentences for the caller, one per kind of mention.
-pub fn document(document: &mut Document, platform: PlatformKind) -> Vec<String> {
-    let mut warnings = Warnings::default();
-    for text in document.texts_mut() {
-        let hits = find(&text.text, platform);
-        let offsets: Vec<usize> = hits.iter().map(|hit| hit.range.end).collect();
-        text.insert_all(&offsets, ZERO_WIDTH_SPACE);
-        warnings.add(&hits);
-        for span in &mut text.spans {
-            if let Style::Link(url) = &mut span.style {
-                let hits = find(url, platform);
-                // An address still leads to the same place with its signs percent-encoded.
-                replace(url, &hits, |sign| format!("%{:02X}", u32::from(sign)));
-                warnings.add(&hits);
+/// What was done to a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Sentences for the caller.
+    pub warnings: Vec<String>,
+    /// The same for the audit trail.
+    pub filtered: Vec<Filtered>,
+}
+
+impl Findings {
+    /// Adds what was found later, once.
+    pub fn add(&mut self, later: Self) {
+        for warning in later.warnings {
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+        for filtered in later.filtered {
+            if !self.filtered.contains(&filtered) {
+                self.filtered.push(filtered);
             }
         }
     }
-    warnings.sentences
-}
 
-/// The last look at finished parts: whatever became a mention only through rendering is broken up.
-///
-/// Its sign is replaced by the wide form of the same sign, one character for one, so that no part outgrows its limit.
-pub fn parts(parts: &mut [Part], platform: PlatformKind) -> Vec<String> {
-    let mut warnings = Warnings::default();
-    for part in parts {
-        let Some(text) = part.text_mut() else { continue };
-        for text in [&mut text.body, &mut text.plain] {
-            let hits = find(text, platform);
-            replace(text, &hits, |sign| wide(sign).to_string());
-            warnings.add(&hits);
-        }
-    }
-    warnings.sentences
-}
-
-/// The fullwidth form of an ASCII sign.
-fn wide(sign: char) -> char {
-    char::from_u32(u32::from(sign) + 0xFEE0).unwrap_or(' ')
-}
-
-/// Replaces the sign of each hit.
-fn replace(text: &mut String, hits: &[Hit], with: impl Fn(char) -> String) {
-    for hit in hits.iter().rev() {
-        text.replace_range(hit.range.clone(), &with(hit.sign));
+    fn redacted(rule: &str, warnings: Vec<String>) -> Self {
+        let filtered = Filtered { rule: rule.to_owned(), treatment: Treatment::Redacted };
+        let filtered = if warnings.is_empty() { Vec::new() } else { vec![filtered] };
+        Self { warnings, filtered }
     }
 }
 
-/// One sentence per kind of mention.
-#[derive(Default)]
-struct Warnings {
-    told: Vec<Mention>,
-    sentences: Vec<String>,
+/// A text may not leave as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message holds {} and was not sent: take it out, and never write secrets into messages", self.what())]
+pub struct Blocked {
+    /// Why.
+    pub filtered: Vec<Filtered>,
 }
 
-impl Warnings {
-    fn add(&mut self, hits: &[Hit]) {
-        for hit in hits {
-            let kind = std::mem::discriminant(&hit.mention);
-            if !self.told.iter().any(|told| std::mem::discriminant(told) == kind) {
-                self.told.push(hit.mention);
-                self.sentences.push(hit.mention.warning());
+impl Blocked {
+    fn what(&self) -> String {
+        let rules: Vec<&str> = self.filtered.iter().map(|it| it.rule.as_str()).collect();
+        format!("a secret ({})", rules.join(", "))
+    }
+}
+
+/// What the guard knows.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Guard")]
+pub struct Config {
+    /// A file in the format of gitleaks with more rules for what looks like a secret.
+    pub secret_rules: Option<PathBuf>,
+}
+
+/// Looks at everything that leaves. What it knows is built once and shared.
+pub struct Guard {
+    secrets: Mutex<Vec<SecretString>>,
+    own: RwLock<Arc<Own>>,
+    rules: Arc<Rules>,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self::with(&[])
+    }
+}
+
+impl Guard {
+    /// Keeps `own` secrets back, whatever a policy says, and looks for others by `rules`.
+    #[must_use]
+    pub fn new(own: &[SecretString], rules: Arc<Rules>) -> Self {
+        Self { secrets: Mutex::new(own.to_vec()), own: RwLock::new(Arc::new(Own::new(own))), rules }
+    }
+
+    /// Keeps `own` secrets back, and looks for others by Herald's own rules.
+    #[must_use]
+    pub fn with(own: &[SecretString]) -> Self {
+        static BUILT_IN: LazyLock<Arc<Rules>> = LazyLock::new(|| Arc::new(Rules::built_in()));
+        Self::new(own, Arc::clone(&BUILT_IN))
+    }
+
+    /// Keeps these secrets back as well, from now on. Old ones stay: they may still be valid somewhere.
+    pub fn keep(&self, more: &[SecretString]) {
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = secrets.len();
+        for secret in more {
+            if !secrets.iter().any(|it| it.expose_secret() == secret.expose_secret()) {
+                secrets.push(secret.clone());
             }
         }
+        if secrets.len() > known {
+            *self.own.write().unwrap_or_else(PoisonError::into_inner) =
+                Arc::new(Own::new(&secrets));
+        }
+    }
+
+    fn own(&self) -> Arc<Own> {
+        Arc::clone(&self.own.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes a document harmless before it is rendered, and says what was changed.
+    ///
+    /// # Errors
+    /// When it may not leave at all.
+    pub fn document(
+        &self,
+        document: &mut Document,
+        platform: PlatformKind,
+        terms: &Terms,
+    ) -> Result<Findings, Blocked> {
+        let mut findings = Findings::redacted("characters", characters::clean(document));
+        let seek = Seek { own: &self.own(), rules: &self.rules, then: terms.secrets };
+        findings.add(seek.document(document)?);
+        let domains = terms.link_domains.as_deref();
+        findings.add(Findings::redacted("link", links::unmask(document, domains)));
+        let mentions = break_mentions(document, platform, terms.mentions);
+        findings.add(Findings::redacted("mention", mentions));
+        Ok(findings)
+    }
+
+    /// The last look at finished parts: what became harmful only through rendering is made harmless, without making any
+    /// part longer.
+    ///
+    /// # Errors
+    /// When they may not leave at all.
+    pub fn parts(
+        &self,
+        parts: &mut [Part],
+        platform: PlatformKind,
+        terms: &Terms,
+    ) -> Result<Findings, Blocked> {
+        let seek = Seek { own: &self.own(), rules: &self.rules, then: terms.secrets };
+        let mut findings = Findings::default();
+        for part in parts.iter_mut() {
+            // These were no part of a document.
+            let words: Vec<&mut String> = match part {
+                Part::Text(_) => Vec::new(),
+                Part::Card(card) => {
+                    card.rows.iter_mut().flatten().map(|button| &mut button.label).collect()
+                }
+                Part::File(file) => vec![&mut file.name],
+            };
+            for words in words {
+                findings.add(Findings::redacted("characters", characters::clean_words(words)));
+            }
+            findings.add(match part {
+                Part::Text(text) => seek.text(text)?,
+                Part::Card(CardPart { text, rows }) => {
+                    let mut found = seek.text(text)?;
+                    let labels = rows.iter_mut().flatten().map(|button| &mut button.label);
+                    found.add(seek.finished(&mut labels.collect::<Vec<_>>())?);
+                    found
+                }
+                Part::File(file) => seek.part(file)?,
+            });
+        }
+        findings
+            .add(Findings::redacted("mention", break_mentions_in(parts, platform, terms.mentions)));
+        Ok(findings)
+    }
+
+    /// Plain words that people will read: a thread's name, a button's label, a file's name. Nobody is called by them.
+    ///
+    /// # Errors
+    /// When they may not leave at all.
+    pub fn words(
+        &self,
+        words: &str,
+        platform: PlatformKind,
+        terms: &Terms,
+    ) -> Result<(String, Findings), Blocked> {
+        let mut document = Document::plain(words);
+        let terms = Terms { mentions: Mentions::NONE, ..terms.clone() };
+        let findings = self.document(&mut document, platform, &terms)?;
+        let words = document.texts().map(|text| text.text.as_str()).collect();
+        Ok((words, findings))
+    }
+
+    /// Whether parts that passed earlier would pass unchanged now: the rules may be others.
+    #[must_use]
+    pub fn still_passes(&self, part: &Part, platform: PlatformKind, terms: &Terms) -> bool {
+        let mut again = [part.clone()];
+        self.parts(&mut again, platform, terms).is_ok() && again.first() == Some(part)
     }
 }
 
 /// The whole way of a text to a platform: read, guarded, rendered, guarded again.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn rehearse(
     markdown: &str,
     platform: PlatformKind,
     render: fn(&Document) -> Result<Vec<crate::model::TextPart>, crate::render::RenderError>,
 ) -> (Document, Result<Vec<crate::model::TextPart>, crate::render::RenderError>) {
+    let (guard, terms) = (Guard::default(), Terms::default());
     let mut read = crate::render::parse(markdown);
-    document(&mut read, platform);
+    let _ = guard.document(&mut read, platform, &terms);
     let rendered = render(&read).map(|texts| {
         let mut finished: Vec<Part> = texts.into_iter().map(Part::Text).collect();
-        parts(&mut finished, platform);
+        let _ = guard.parts(&mut finished, platform, &terms);
         finished.into_iter().filter_map(|part| part.text().cloned()).collect()
     });
     (read, rendered)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::TextPart;
-    use crate::render::parse;
-
-    fn guarded(markdown: &str, platform: PlatformKind) -> (String, Vec<String>) {
-        let mut parsed = parse(markdown);
-        let warnings = document(&mut parsed, platform);
-        let texts: Vec<&str> = parsed.texts().map(|text| text.text.as_str()).collect();
-        (texts.join("\n"), warnings)
-    }
-
-    #[test]
-    fn each_kind_of_mention_is_broken_up_and_told_once() {
-        use PlatformKind::{Discord, Slack, Telegram};
-        for (platform, markdown, text, warnings) in [
-            (
-                Slack,
-                "@channel and @here",
-                "@\u{200b}channel and @\u{200b}here",
-                vec!["a broadcast mention (@channel) was neutralised"],
-            ),
-            (
-                Slack,
-                "`<!subteam^S1>` <@U123>",
-                "<!\u{200b}subteam^S1> <@\u{200b}U123>",
-                vec![
-                    "a mention of a group or role was neutralised",
-                    "a mention of a person was neutralised",
-                ],
-            ),
-            (
-                Slack,
-                "&lt;!every**one**&gt;",
-                "<!\u{200b}everyone>",
-                vec!["a broadcast mention (@everyone) was neutralised"],
-            ),
-            (
-                Discord,
-                "x@Everyone <@&5> <@!7>",
-                "x@\u{200b}Everyone <@\u{200b}&5> <@\u{200b}!7>",
-                vec![
-                    "a broadcast mention (@everyone) was neutralised",
-                    "a mention of a group or role was neutralised",
-                    "a mention of a person was neutralised",
-                ],
-            ),
-            (
-                Telegram,
-                "tg://user?id=1 @everyone",
-                "tg:\u{200b}//user?id=1 @everyone",
-                vec!["a link to a Telegram user (tg://user) was neutralised"],
-            ),
-            (
-                Slack,
-                "`a&#64;channels`",
-                "a&#64;\u{200b}channels",
-                vec!["a broadcast mention (@channel) was neutralised"],
-            ),
-            (Slack, "mail ops@channel.example", "mail ops@channel.example", vec![]),
-        ] {
-            let (got, told) = guarded(markdown, platform);
-            assert_eq!(got, text, "{platform}: {markdown}");
-            assert_eq!(told, warnings, "{platform}: {markdown}");
-        }
-    }
-
-    #[test]
-    fn a_mention_in_an_address_is_percent_encoded() {
-        let mut parsed = parse("[x](https://x.example/@everyone)");
-        document(&mut parsed, PlatformKind::Discord);
-        let text = parsed.texts().next().unwrap();
-        assert_eq!(text.spans[0].style, Style::Link("https://x.example/%40everyone".to_owned()));
-    }
-
-    #[test]
-    fn finished_parts_are_looked_at_through_entities_and_backslashes() {
-        for (platform, body) in [
-            (PlatformKind::Slack, "&lt;!channel&gt;"),
-            (PlatformKind::Slack, "&amp;lt;!channel&amp;gt;"),
-            (PlatformKind::Slack, "<!chan\\nel>"),
-            (PlatformKind::Slack, "&#64;channel"),
-            (PlatformKind::Discord, "\\<@&123>"),
-            (PlatformKind::Discord, "@every\\one"),
-            (PlatformKind::Telegram, "tg:&#47;/user?id=1"),
-        ] {
-            let mut finished =
-                [Part::Text(TextPart { body: body.to_owned(), plain: "@here <@1>".to_owned() })];
-            assert!(
-                has_active_mention(body, platform) || body.contains("&#47;"),
-                "{body} is a mention to begin with"
-            );
-            assert!(!parts(&mut finished, platform).is_empty(), "{body}");
-            let text = finished[0].text().unwrap();
-            assert!(!has_active_mention(&text.body, platform), "{}", text.body);
-            assert!(!has_active_mention(&text.plain, platform), "{}", text.plain);
-            assert!(text.body.chars().count() <= body.chars().count());
-        }
-    }
 }

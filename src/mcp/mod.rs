@@ -7,6 +7,7 @@
 mod auth;
 mod completion;
 mod guarded;
+mod limits;
 mod parameters;
 mod prompts;
 mod resources;
@@ -14,11 +15,12 @@ mod span;
 mod tools;
 mod transport;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use rmcp::model::{
@@ -32,13 +34,15 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
-pub use auth::check_exposure;
+pub use auth::{Clients, Credentials, Door, Gate, TokenHash, check_exposure, jwt};
 pub use guarded::{CALL_LIMIT, Guarded, InFlight};
 pub use transport::{StdioError, check, http, serve_stdio, stdio_pipes};
 
 use crate::model::{ClientName, PlatformKind, Receipt, Status};
 use crate::notifier::{Notifier, SubmitError};
+use crate::policy::Policy;
 use crate::telemetry::Metrics;
 use auth::Principal;
 use parameters::{
@@ -63,6 +67,11 @@ pub struct Config {
     /// `Bearer ` is ignored.
     #[schemars(with = "Option<String>")]
     pub token: Option<SecretString>,
+    /// JWTs as tokens: of an OAuth authorization server, or of Kubernetes' service accounts.
+    pub jwt: jwt::Config,
+    /// Where clients find this server, such as `https://herald.example.com/mcp`: with `jwt`, this tells them where to get
+    /// a token (RFC 9728).
+    pub public_url: Option<Url>,
     /// Serve `/mcp` on an address that other machines reach, without authentication.
     pub allow_anonymous: bool,
     /// Host names that requests may be addressed to, each optionally with a port, besides the loopback names; `*` is
@@ -71,6 +80,13 @@ pub struct Config {
     /// Origins of web pages that may call, such as `https://inspector.example.com`; `*` is any. Default: none, but
     /// pages served from loopback when listening on loopback.
     pub allowed_origins: Vec<String>,
+    /// The most requests of one client in a minute, of which all may come at once; a call takes up to three. 0: any
+    /// number. More are answered with 429. Default: 600.
+    pub requests_per_minute: Option<u32>,
+    /// The most requests under way at once, of all clients together. More are answered with 503. Default: 512.
+    pub requests_at_once: Option<NonZeroU32>,
+    /// The most requests under way at once of one client. More are answered with 429. Default: 128.
+    pub client_requests_at_once: Option<NonZeroU32>,
 }
 
 /// The MCP server. Cloning it shares it.
@@ -122,13 +138,10 @@ impl Herald {
         }
     }
 
-    fn offers(&self, client: &ClientName) -> Vec<Offer<'_>> {
-        let notifier = &self.shared.notifier;
-        notifier
-            .platforms()
-            .into_iter()
-            .map(|platform| (platform, notifier.allowed(client, platform)))
-            .collect()
+    /// What a client may use on each platform, by these rules.
+    fn offers<'a>(&self, policy: &'a Policy, client: &ClientName) -> Vec<Offer<'a>> {
+        let platforms = self.shared.notifier.platforms().into_iter();
+        platforms.map(|platform| (platform, policy.allowed(client, platform))).collect()
     }
 
     async fn channels(&self, client: &ClientName, platform: Option<PlatformKind>) -> Channels {
@@ -158,7 +171,8 @@ impl Herald {
                 notifier.update(client, &arguments.delivery_id, &arguments.text).await?
             }
             Action::Send(platform) => {
-                let listed = notifier.allowed(client, platform).listed();
+                let policy = notifier.rules();
+                let listed = policy.allowed(client, platform).listed();
                 parameters::restore_channel(arguments.as_mut(), listed);
                 let submission = match platform {
                     PlatformKind::Slack => {
@@ -254,7 +268,8 @@ impl ServerHandler for Herald {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let client = client(&context)?;
-        let tools = self.shared.tools.for_client(&self.offers(&client));
+        let policy = self.shared.notifier.rules();
+        let tools = self.shared.tools.for_client(&self.offers(&policy, &client));
         Ok(ListToolsResult::with_all_items(tools))
     }
 
@@ -304,7 +319,8 @@ impl ServerHandler for Herald {
     ) -> Result<GetPromptResponse, ErrorData> {
         let client = client(&context)?;
         let arguments = request.arguments.unwrap_or_default();
-        match prompts::get(&request.name, &arguments, &self.offers(&client)) {
+        let policy = self.shared.notifier.rules();
+        match prompts::get(&request.name, &arguments, &self.offers(&policy, &client)) {
             Ok(prompt) => Ok(prompt.into()),
             Err(sentence) => Err(ErrorData::invalid_params(sentence, None)),
         }
@@ -340,8 +356,9 @@ impl ServerHandler for Herald {
         let client = client(&context)?;
         let argument = request.argument;
         let prompt = request.r#ref.as_prompt_name().unwrap_or_default();
-        let values =
-            completion::complete(prompt, &argument.name, &argument.value, &self.offers(&client));
+        let policy = self.shared.notifier.rules();
+        let offers = self.offers(&policy, &client);
+        let values = completion::complete(prompt, &argument.name, &argument.value, &offers);
         Ok(completion::result(values))
     }
 }

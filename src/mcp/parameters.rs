@@ -19,7 +19,7 @@ pub(super) struct SendToSlack {
     #[schemars(length(min = 1, max = 128))]
     channel_id: String,
     /// The message, in Markdown: headings, bold, lists, tables, quotes, links and fenced code all show. A long one is
-    /// split. @channel, @here and @everyone do not notify anybody.
+    /// split. @channel, @here and @everyone notify nobody unless the operator lets them.
     #[schemars(length(min = 1, max = MOST_TEXT_CHARACTERS))]
     text: String,
     /// To reply in a thread: the `ts` of its first message, such as 1712345678.123456 (what `message_ids` holds).
@@ -48,7 +48,7 @@ pub(super) struct SendToDiscord {
     #[schemars(length(min = 1, max = 128))]
     channel_id: String,
     /// The message, in Markdown: headings, bold, lists, quotes, links and fenced code show; a table becomes a code block.
-    /// A long one is split. @everyone and @here do not notify anybody.
+    /// A long one is split. @everyone and @here notify nobody unless the operator lets them.
     #[schemars(length(min = 1, max = MOST_TEXT_CHARACTERS))]
     text: String,
     /// The ID of the message to reply to.

@@ -1,7 +1,9 @@
 //! What the tests of the edge run on: a server with one allowed channel per platform, and a hook into its tool calls.
 
+#![expect(clippy::unwrap_used, reason = "it is made for tests")]
+
 use std::collections::BTreeMap;
-use std::future::Future;
+#[cfg(test)]
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +19,13 @@ use crate::model::PlatformKind;
 use crate::notifier::{self, Notifier};
 use crate::platform::http::{self, HttpClient, install_crypto_provider};
 use crate::platform::{self, discord, slack, telegram};
-use crate::policy::{AllowList, Policy};
+use crate::policy::{AllowList, Policy, Rulebook};
 use crate::store::sqlite::Sqlite;
+use crate::store::trail::Scribe;
 use crate::telemetry::Metrics;
 
 /// Runs before each tool call.
+#[cfg(test)]
 pub(crate) type Hook = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// A notifier that may post to `slack:C0ALERTS` (`alerts`) and `telegram:-1001000000001`. Discord is not configured, and
@@ -41,7 +45,7 @@ pub(crate) async fn notifier() -> Arc<Notifier> {
             .map(|platform| (platform.kind(), platform))
             .collect();
     let list = |kind, entry| (kind, AllowList::parse(kind, [entry]).unwrap());
-    let policy = Arc::new(Policy::new(BTreeMap::from([
+    let rules = Rulebook::from(Policy::new(BTreeMap::from([
         list(PlatformKind::Slack, "alerts=C0ALERTS"),
         list(PlatformKind::Telegram, "-1001000000001"),
     ])));
@@ -49,7 +53,8 @@ pub(crate) async fn notifier() -> Arc<Notifier> {
     let worker = Worker::new(
         outbox.clone(),
         platforms.clone(),
-        Arc::clone(&policy),
+        rules.clone(),
+        Arc::default(),
         Arc::new(SystemClock),
         Metrics::default(),
         delivery::Settings {
@@ -69,7 +74,10 @@ pub(crate) async fn notifier() -> Arc<Notifier> {
         stop: CancellationToken::new(),
     };
     let clock = Arc::new(SystemClock);
-    Arc::new(Notifier::new(platforms, policy, outbox, worker, clock, Metrics::default(), settings))
+    let (guard, metrics) = (Arc::default(), Metrics::default());
+    let scribe = Arc::new(Scribe::new(outbox.clone(), clock.clone()));
+    let parts = notifier::Parts { platforms, rules, guard, outbox, scribe, worker, clock, metrics };
+    Arc::new(Notifier::new(parts, settings))
 }
 
 pub(crate) async fn herald() -> Herald {
@@ -77,6 +85,7 @@ pub(crate) async fn herald() -> Herald {
 }
 
 /// A server whose tool calls go through `hook` first.
+#[cfg(test)]
 pub(crate) async fn hooked<F>(hook: impl Fn() -> F + Send + Sync + 'static) -> Herald
 where
     F: Future<Output = ()> + Send + 'static,

@@ -17,14 +17,12 @@ use rmcp::{RoleServer, ServerHandler, ServiceExt};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::auth::{self, Door};
+use super::auth::{self, Clients, Door, Gate};
+use super::limits::{self, LONGEST_BODY, Limits};
 use super::{Config, Guarded, InFlight};
 
-/// The most bytes of one request: above the longest text that a tool takes, so that the tool says what is too long.
-const LONGEST_BODY: usize = 2 * 1024 * 1024;
-
-/// The longest that a request takes from its head to its answer. A tool call takes at most 20 s: what is slower is a
-/// body that does not come.
+/// The longest that a request takes from its head to its answer: the last net, since a body takes at most 15 s and a tool
+/// call at most 20 s.
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 
 const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -37,18 +35,19 @@ const LOOPBACK_ORIGINS: [&str; 6] = [
     "https://[::1]:*",
 ];
 
-/// Whether `config` can be served: the token can be sent, and each origin is one.
+/// Whether `config` can be served: each client can be known, and each origin is one.
 ///
 /// # Errors
 /// One sentence about the setting that is wrong.
-pub fn check(config: &Config) -> Result<(), String> {
-    Door::new(config)?;
+pub fn check(config: &Config, clients: &Clients) -> Result<(), String> {
+    Door::new(config, clients)?;
     let origins = config.allowed_origins.iter().filter(|origin| *origin != "*");
     origins.map(|origin| with_port(origin)).collect::<Result<Vec<_>, _>>()?;
     Ok(())
 }
 
-/// The route `/mcp`: stateless streamable HTTP with JSON answers, behind Host and Origin checks and the bearer token.
+/// The route `/mcp`: stateless streamable HTTP with JSON answers, behind limits, Host and Origin checks and the [`Gate`]; and
+/// RFC 9728's document about it.
 ///
 /// `listen` decides which names are trusted by default. Call [`super::check_exposure`] before binding it.
 ///
@@ -57,10 +56,11 @@ pub fn check(config: &Config) -> Result<(), String> {
 pub fn http<H: ServerHandler>(
     handler: H,
     config: &Config,
+    gate: &Gate,
     listen: SocketAddr,
     in_flight: &InFlight,
 ) -> Result<Router, String> {
-    let door = Arc::new(Door::new(config)?);
+    let limits = Arc::new(Limits::new(config));
     let settings = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
@@ -77,7 +77,11 @@ pub fn http<H: ServerHandler>(
     Ok(Router::new()
         .route_service("/mcp", service)
         .layer(axum::middleware::from_fn(explain_bad_json))
-        .layer(from_fn_with_state(door, auth::authenticate))
+        .layer(from_fn_with_state(Arc::clone(&limits), limits::admit))
+        .layer(from_fn_with_state(gate.clone(), auth::authenticate))
+        .layer(from_fn_with_state(Arc::clone(&limits), limits::slow_guesses))
+        .layer(from_fn_with_state(limits, limits::enter))
+        .merge(auth::metadata(gate.clone()))
         .layer(from_fn_with_state(in_flight.clone(), count)))
 }
 

@@ -193,6 +193,17 @@ pub enum Action {
 }
 
 impl Action {
+    /// What it shows, if it shows anything new.
+    #[must_use]
+    pub const fn part(&self) -> Option<&Part> {
+        match self {
+            Self::Send { part } | Self::Edit { part, .. } => Some(part),
+            Self::OpenThread { .. } | Self::Delete { .. } => None,
+        }
+    }
+}
+
+impl Action {
     /// Whether doing it twice does no more than doing it once.
     #[must_use]
     pub const fn is_idempotent(&self) -> bool {

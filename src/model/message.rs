@@ -152,6 +152,31 @@ impl fmt::Debug for FilePart {
     }
 }
 
+/// The mentions that call people. Everything else that looks like one is only shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mentions {
+    /// Everybody: `@channel`, `@here`, `@everyone`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub broadcast: bool,
+    /// Slack's user groups, Discord's roles.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub groups: bool,
+    /// One person.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub people: bool,
+}
+
+impl Mentions {
+    /// Nobody is called.
+    pub const NONE: Self = Self { broadcast: false, groups: false, people: false };
+
+    /// Whether nobody is called.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        !(self.broadcast || self.groups || self.people)
+    }
+}
+
 /// Rendered text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextPart {
@@ -159,6 +184,16 @@ pub struct TextPart {
     pub body: String,
     /// The same without markup: Slack's notification text, Telegram's second try when it refuses the markup.
     pub plain: String,
+    /// The mentions in it that call people, with the operator's leave: no others may be sent so that they do.
+    #[serde(default, skip_serializing_if = "Mentions::is_none")]
+    pub mentions: Mentions,
+}
+
+impl TextPart {
+    /// Text that calls nobody.
+    pub fn new(body: impl Into<String>, plain: impl Into<String>) -> Self {
+        Self { body: body.into(), plain: plain.into(), mentions: Mentions::NONE }
+    }
 }
 
 /// Who a platform says we are.

@@ -1,5 +1,6 @@
 //! The nouns, without I/O: channels, messages, deliveries and the ways they fail.
 
+pub mod audit;
 mod channel;
 mod delivery;
 mod failure;
@@ -13,6 +14,6 @@ pub use delivery::{
 pub use failure::{Disposition, Failure, Reason, Scope};
 pub use inbound::{Attachment, Event, Invitation, Occurrence, Person, ResponseUrl, Visit};
 pub use message::{
-    Button, ButtonStyle, CardPart, ClientName, FilePart, Identity, Part, Placement, Submission,
-    TextPart,
+    Button, ButtonStyle, CardPart, ClientName, FilePart, Identity, Mentions, Part, Placement,
+    Submission, TextPart,
 };

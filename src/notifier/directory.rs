@@ -70,27 +70,33 @@ impl Directory {
         }
     }
 
-    /// The channels of an allow-list as their platform describes them. What it does not tell becomes a note.
+    /// The channels that may be posted to, and those that are `shown` besides, as their platform describes them. What it
+    /// does not tell becomes a note.
     pub(super) async fn list(
         &self,
         platform: &Arc<dyn Platform>,
         allowed: &AllowList,
+        shown: &AllowList,
     ) -> Vec<ChannelInfo> {
         let until = Instant::now() + PATIENCE;
-        let mut channels = Vec::with_capacity(allowed.listed().len());
-        let mut answers = stream::iter(allowed.listed().to_vec())
+        let besides = shown.listed().iter().filter(|entry| !allowed.contains(&entry.channel));
+        let entries: Vec<_> = allowed.listed().iter().chain(besides).cloned().collect();
+        let mut channels = Vec::with_capacity(entries.len());
+        let mut answers = stream::iter(entries)
             .map(|entry| async move {
                 let info = self.describe(platform, &entry.channel, until).await;
-                ChannelInfo { alias: entry.alias, ..info }
+                let can_post = info.can_post && allowed.contains(&entry.channel);
+                ChannelInfo { alias: entry.alias, can_post, ..info }
             })
             .buffered(AT_ONCE);
         while let Some(info) = answers.next().await {
             channels.push(info);
         }
-        if allowed.any() {
+        if allowed.any() || shown.any() {
             for found in self.every(platform, until).await {
                 if !channels.iter().any(|channel| channel.id == found.id) {
-                    channels.push(found);
+                    let can_post = found.can_post && allowed.any();
+                    channels.push(ChannelInfo { can_post, ..found });
                 }
             }
         }

@@ -4,13 +4,15 @@ use base64::Engine as _;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::{Notifier, SubmitError, rendered, steps};
+use super::{Accepted, MOST_TEXT_CHARACTERS, Notifier, Rendered, SubmitError, steps};
+use crate::guard::Findings;
+use crate::model::audit::{Act, Entry};
 use crate::model::{
     Button, CardPart, ClientName, Delivery, DeliveryId, Failure, FilePart, Invitation, MessageRef,
     Part, Placement, Reason, Receipt, Visit,
 };
 use crate::platform::{Platform, Signal};
-use crate::telemetry::metrics::Gate;
+use crate::policy::{Rate, Terms};
 
 /// The client that the bot is, in the store and the log.
 pub const BOT: &str = "bot";
@@ -112,17 +114,17 @@ impl Notifier {
             |error: &dyn std::fmt::Display| Failure::give_up(Reason::Denied, error.to_string());
         let platform = self.platform(visit.platform()).map_err(|error| denied(&error))?;
         let invitation = Invitation::Answer { visit: visit.clone() };
-        let route = self
-            .policy
-            .reply(&ClientName::new(BOT), &invitation)
-            .map_err(|unwelcome| denied(&unwelcome))?;
+        let route = self.rules().reply(&ClientName::new(BOT), &invitation);
+        let route = route.map_err(|unwelcome| denied(&unwelcome))?;
         let (placement, signal) = match show {
             Show::Typing => (placement.clone(), Signal::Typing),
             Show::Text { message, text, rows } => {
                 let unshown = |error| Failure::give_up(Reason::Rejected, format!("{error}"));
-                let (parts, _) = rendered(platform.as_ref(), &text).map_err(unshown)?;
+                let content = Content::Card { text, rows };
+                let (parts, _) = self
+                    .pieces(platform.as_ref(), vec![content], route.terms())
+                    .map_err(unshown)?;
                 let Some(part) = parts.into_iter().next() else { return Ok(()) };
-                let part = with_buttons(part, rows);
                 let placement = Placement { thread: message.thread, ..Placement::default() };
                 (placement, Signal::Edit { message_id: message.id, part })
             }
@@ -139,54 +141,87 @@ impl Notifier {
         replaces: Option<MessageRef>,
         key: String,
     ) -> Result<Receipt, SubmitError> {
+        let asked = Entry {
+            client: Some(ClientName::new(BOT)),
+            ..Entry::visit(Act::Denied, invitation.visit())
+        };
+        let answer = self.answer_it(invitation, placement, content, replaces, key).await;
+        // That it was said before is no refusal.
+        if let Err(error) = &answer
+            && *error != SubmitError::KeyReused
+        {
+            self.refused(asked, error).await;
+        }
+        answer
+    }
+
+    async fn answer_it(
+        &self,
+        invitation: Invitation,
+        placement: Placement,
+        content: Vec<Content>,
+        replaces: Option<MessageRef>,
+        key: String,
+    ) -> Result<Receipt, SubmitError> {
         let give_up = Instant::now() + self.settings.wait;
         let client = ClientName::new(BOT);
         let platform = self.platform(invitation.visit().platform())?;
         // Refused before anything is stored; the worker asks again.
-        self.policy
-            .reply(&client, &invitation)
-            .inspect_err(|_| self.metrics.denied(platform.kind(), Gate::Submit))
-            .map_err(|unwelcome| SubmitError::Argument(unwelcome.to_string()))?;
-        let (parts, warnings) = pieces(platform.as_ref(), content)?;
+        let policy = self.rules();
+        let route = policy.reply(&client, &invitation)?;
+        let (parts, findings) = self.pieces(platform.as_ref(), content, route.terms())?;
         let id = DeliveryId::new(self.clock.now());
         let hash = digest(&placement, &parts);
         let steps = steps::reply(id, parts, replaces);
         let channel = invitation.visit().channel.clone();
         let delivery = Delivery {
             placement,
-            warnings,
+            warnings: findings.warnings.clone(),
             invitation: Some(invitation),
             ..self.delivery(id, &client, channel, steps)
         };
-        self.accept(platform.as_ref(), delivery, Some(key), hash, give_up).await
-    }
-}
-
-/// What is said, as parts that may leave.
-fn pieces(
-    platform: &dyn Platform,
-    content: Vec<Content>,
-) -> Result<(Vec<Part>, Vec<String>), SubmitError> {
-    let (mut all, mut warnings) = (Vec::new(), Vec::new());
-    for piece in content {
-        let (text, rows) = match piece {
-            Content::Text(text) => (text, Vec::new()),
-            Content::Card { text, rows } => (text, rows),
-            Content::File { name, mime, bytes } => {
-                let base64 = base64::engine::general_purpose::STANDARD.encode(bytes);
-                all.push(Part::File(FilePart { name, mime, base64 }));
-                continue;
-            }
+        let accepted = Accepted {
+            delivery,
+            idempotency_key: Some(key),
+            content_hash: hash,
+            findings,
+            rate: Rate::default(),
         };
-        let (mut parts, said) = rendered(platform, &text)?;
-        warnings.extend(
-            said.into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>(),
-        );
-        let last = parts.pop();
-        parts.extend(last.map(|last| with_buttons(last, rows)));
-        all.append(&mut parts);
+        self.accept(platform.as_ref(), accepted, give_up).await
     }
-    Ok((all, warnings))
+
+    /// What is said, as parts that may leave.
+    fn pieces(
+        &self,
+        platform: &dyn Platform,
+        content: Vec<Content>,
+        terms: &Terms,
+    ) -> Result<(Vec<Part>, Findings), SubmitError> {
+        let (mut all, mut findings) = (Vec::new(), Findings::default());
+        for piece in content {
+            let (text, rows) = match piece {
+                Content::Text(text) => (text, Vec::new()),
+                Content::Card { text, rows } => (text, rows),
+                Content::File { name, mime, bytes } => {
+                    let base64 = base64::engine::general_purpose::STANDARD.encode(bytes);
+                    let mut file = [Part::File(FilePart { name, mime, base64 })];
+                    findings.add(self.guard.parts(&mut file, platform.kind(), terms)?);
+                    all.extend(file);
+                    continue;
+                }
+            };
+            let Rendered { mut parts, findings: found, .. } =
+                self.rendered(platform, &text, MOST_TEXT_CHARACTERS, terms)?;
+            findings.add(found);
+            if let Some(last) = parts.pop() {
+                let mut last = [with_buttons(last, rows)];
+                findings.add(self.guard.parts(&mut last, platform.kind(), terms)?);
+                parts.extend(last);
+            }
+            all.append(&mut parts);
+        }
+        Ok((all, findings))
+    }
 }
 
 fn with_buttons(part: Part, rows: Vec<Vec<Button>>) -> Part {

@@ -1,6 +1,7 @@
 //! What there is to do for a submission, step by step.
 
 use crate::model::{Action, DeliveryId, MessageRef, Part, Step};
+use crate::render::Document;
 
 /// The longest thread name, in characters: Discord's limit is 100.
 const MOST_TITLE_CHARS: usize = 80;
@@ -62,8 +63,9 @@ fn base36(mut number: u128) -> String {
 }
 
 /// A thread's name, from the first words of its first message.
-pub(super) fn title(text: &str) -> String {
-    let line = text.lines().map(|line| line.trim_matches(|c: char| !c.is_alphanumeric()));
+pub(super) fn title(document: &Document) -> String {
+    let lines = document.texts().flat_map(|text| text.text.lines());
+    let line = lines.map(|line| line.trim_matches(|c: char| !c.is_alphanumeric()));
     let title: String = line
         .filter(|line| !line.is_empty())
         .take(1)
@@ -79,9 +81,10 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::model::TextPart;
+    use crate::render::parse;
 
     fn part(text: &str) -> Part {
-        Part::Text(TextPart { body: text.to_owned(), plain: text.to_owned() })
+        Part::Text(TextPart::new(text, text))
     }
 
     #[test]
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_title_is_the_first_line_without_markup() {
-        assert_eq!(title("\n## Disk full!\nmore"), "Disk full");
-        assert_eq!(title("***"), "continued");
+        assert_eq!(title(&parse("\n## **Disk** full!\nmore")), "Disk full");
+        assert_eq!(title(&parse("***")), "continued");
     }
 }

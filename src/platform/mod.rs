@@ -1,7 +1,10 @@
 //! The platforms behind one trait. Everything a vendor does differently stays in its folder.
 
+pub mod body;
 pub mod discord;
 pub mod finding;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod http;
 mod known;
 pub mod listener;

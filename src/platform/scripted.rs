@@ -121,7 +121,7 @@ pub(crate) fn route(channel: &str) -> Route {
     let channel: ChannelId = channel.parse().unwrap();
     let list = AllowList::parse(channel.platform(), [channel.id()]).unwrap();
     Policy::new([(channel.platform(), list)].into())
-        .authorize(&ClientName::new("test"), &channel)
+        .authorize(&ClientName::new("default"), &channel)
         .unwrap()
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn step(action: crate::model::Action) -> Step {
 }
 
 pub(crate) fn hi() -> Part {
-    Part::Text(TextPart { body: "**hi**".to_owned(), plain: "hi".to_owned() })
+    Part::Text(TextPart::new("**hi**", "hi"))
 }
 
 /// No error shows the token, a URL, or what the platform wrote.

@@ -1,5 +1,7 @@
 //! What must hold for every platform alike, whatever its wire format.
 
+mod mentions;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;

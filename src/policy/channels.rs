@@ -48,26 +48,36 @@ impl AllowList {
     ) -> Result<Self, InvalidAllowList> {
         let mut list = Self::NONE;
         for entry in entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty()) {
-            if entry == "*" {
-                list.any = true;
-                continue;
+            match entry.split_once('=') {
+                Some((alias, id)) => list.add(platform, Some(alias.trim()), id)?,
+                None => list.add(platform, None, entry)?,
             }
-            let (alias, id) = match entry.split_once('=') {
-                Some((alias, id)) => (Some(alias.trim()), id),
-                None => (None, entry),
-            };
-            let channel = ChannelId::new(platform, id)?;
-            if let Some(alias) = alias {
-                if !is_alias(alias) {
-                    return Err(InvalidAllowList::Alias(alias.chars().take(64).collect()));
-                }
-                if list.by_alias(alias).is_some() {
-                    return Err(InvalidAllowList::Twice(alias.to_owned()));
-                }
-            }
-            list.listed.push(Allowed { channel, alias: alias.map(str::to_owned) });
         }
         Ok(list)
+    }
+
+    /// Lists one more: an ID, or `*`.
+    pub(super) fn add(
+        &mut self,
+        platform: PlatformKind,
+        alias: Option<&str>,
+        id: &str,
+    ) -> Result<(), InvalidAllowList> {
+        if alias.is_none() && id == "*" {
+            self.any = true;
+            return Ok(());
+        }
+        let channel = ChannelId::new(platform, id)?;
+        if let Some(alias) = alias {
+            if !is_alias(alias) {
+                return Err(InvalidAllowList::Alias(alias.chars().take(64).collect()));
+            }
+            if self.by_alias(alias).is_some() {
+                return Err(InvalidAllowList::Twice(alias.to_owned()));
+            }
+        }
+        self.listed.push(Allowed { channel, alias: alias.map(str::to_owned) });
+        Ok(())
     }
 
     /// Whether every channel the bot is in may be used.

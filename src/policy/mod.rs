@@ -2,13 +2,21 @@
 
 mod access;
 mod channels;
+mod rights;
+mod rulebook;
 
 use std::collections::BTreeMap;
 
 pub use access::{Access, Users};
 pub use channels::{AllowList, Allowed, InvalidAllowList};
+pub use rights::{Config, Mention, Rate, Rights, Secrets, Terms};
+pub use rulebook::Rulebook;
 
-use crate::model::{ChannelId, ClientName, Invitation, PlatformKind, Visit};
+use crate::model::{ChannelId, ClientName, Invitation, PlatformKind};
+
+/// Who calls without a name of their own in the file: whoever has `HERALD_TOKEN`, whoever needs none, the one client of
+/// `herald stdio`, the person at a shell, and the bot. They share one policy; nobody in the file may be called so.
+pub const UNNAMED: [&str; 5] = ["default", "anonymous", "stdio", "shell", "bot"];
 
 /// Permission, now, for one client to speak in one channel.
 ///
@@ -23,13 +31,10 @@ use crate::model::{ChannelId, ClientName, Invitation, PlatformKind, Visit};
 pub struct Route {
     client: ClientName,
     channel: ChannelId,
+    terms: Terms,
 }
 
 impl Route {
-    fn to(client: &ClientName, visit: &Visit) -> Self {
-        Self { client: client.clone(), channel: visit.channel.clone() }
-    }
-
     /// Who may speak.
     #[must_use]
     pub const fn client(&self) -> &ClientName {
@@ -41,14 +46,23 @@ impl Route {
     pub const fn channel(&self) -> &ChannelId {
         &self.channel
     }
+
+    /// What the guard lets pass there.
+    #[must_use]
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
+    }
 }
 
 static NOTHING: AllowList = AllowList::NONE;
 
 /// The operator's rules.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    channels: BTreeMap<PlatformKind, AllowList>,
+    named: BTreeMap<ClientName, Rights>,
+    /// Those of the [`UNNAMED`].
+    unnamed: Rights,
+    nobody: Rights,
     access: Access,
 }
 
@@ -57,19 +71,41 @@ pub struct Policy {
 #[error("the person this answers may not talk to the agent there")]
 pub struct Unwelcome;
 
-/// This client may not speak there. Says nothing about whether the channel exists.
+/// This client may not do that there. Says nothing about whether the channel exists.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("posting to that {} channel is not allowed; {allowed}", platform.title())]
-pub struct Denied {
-    platform: PlatformKind,
-    allowed: String,
+pub enum Denied {
+    /// It may not speak there.
+    #[error("posting to that {} channel is not allowed; {allowed}", platform.title())]
+    Channel {
+        /// The platform.
+        platform: PlatformKind,
+        /// Where it may.
+        allowed: String,
+    },
+    /// It may not write in threads.
+    #[error(
+        "writing in threads is not allowed: leave out what names or opens one, and post to the channel itself"
+    )]
+    Threads,
 }
 
 impl Policy {
-    /// Rules that allow what `channels` lists, and nothing on platforms that it does not name.
+    /// Rules that allow the [`UNNAMED`] to send to what `channels` lists, and nothing on platforms that it does not name.
     #[must_use]
     pub fn new(channels: BTreeMap<PlatformKind, AllowList>) -> Self {
-        Self { channels, access: Access::default() }
+        Self::default().with_unnamed(Rights::to_send(channels))
+    }
+
+    /// The same with other rights for the [`UNNAMED`].
+    #[must_use]
+    pub fn with_unnamed(self, unnamed: Rights) -> Self {
+        Self { unnamed, ..self }
+    }
+
+    /// The same with rights for clients that have a name of their own.
+    #[must_use]
+    pub fn with_clients(self, named: BTreeMap<ClientName, Rights>) -> Self {
+        Self { named, ..self }
     }
 
     /// The same with rules for what comes in.
@@ -84,26 +120,47 @@ impl Policy {
         &self.access
     }
 
+    /// What `client` may do: nothing if nobody is called so, or not any more.
+    #[must_use]
+    pub fn rights(&self, client: &ClientName) -> &Rights {
+        match self.named.get(client) {
+            Some(rights) => rights,
+            None if UNNAMED.contains(&client.as_str()) => &self.unnamed,
+            None => &self.nobody,
+        }
+    }
+
+    /// Whether anybody may post anywhere on a platform.
+    #[must_use]
+    pub fn lets_anybody_post(&self, platform: PlatformKind) -> bool {
+        let lists =
+            self.named.values().chain([&self.unnamed]).filter_map(|it| it.send.get(&platform));
+        lists.into_iter().any(|list| list.any() || !list.listed().is_empty())
+    }
+
     /// Permission to answer where somebody spoke to the bot, in that conversation alone.
     ///
     /// # Errors
     /// When that person may not talk to the agent there, or not any more.
     pub fn reply(&self, client: &ClientName, invitation: &Invitation) -> Result<Route, Unwelcome> {
-        match invitation {
-            Invitation::Answer { visit } if self.access.admits(visit) => {
-                Ok(Route::to(client, visit))
-            }
-            Invitation::TurnAway { visit } if self.access.listens(visit) => {
-                Ok(Route::to(client, visit))
-            }
-            Invitation::Answer { .. } | Invitation::TurnAway { .. } => Err(Unwelcome),
-        }
+        let visit = invitation.visit();
+        let welcome = match invitation {
+            Invitation::Answer { .. } => self.access.admits(visit),
+            Invitation::TurnAway { .. } => self.access.listens(visit),
+        };
+        if welcome { Ok(self.route(client, &visit.channel)) } else { Err(Unwelcome) }
     }
 
-    /// The channels of one platform that `client` may use.
+    /// The channels of one platform that `client` may post to.
     #[must_use]
-    pub fn allowed(&self, _client: &ClientName, platform: PlatformKind) -> &AllowList {
-        self.channels.get(&platform).unwrap_or(&NOTHING)
+    pub fn allowed(&self, client: &ClientName, platform: PlatformKind) -> &AllowList {
+        self.rights(client).send.get(&platform).unwrap_or(&NOTHING)
+    }
+
+    /// The channels of one platform that `client` may see besides.
+    #[must_use]
+    pub fn shown(&self, client: &ClientName, platform: PlatformKind) -> &AllowList {
+        self.rights(client).list.get(&platform).unwrap_or(&NOTHING)
     }
 
     /// The channel that `name` stands for: an alias of the operator's, or an ID.
@@ -132,21 +189,34 @@ impl Policy {
     /// When the operator did not allow it.
     pub fn authorize(&self, client: &ClientName, channel: &ChannelId) -> Result<Route, Denied> {
         if self.allowed(client, channel.platform()).contains(channel) {
-            Ok(Route { client: client.clone(), channel: channel.clone() })
+            Ok(self.route(client, channel))
         } else {
             Err(self.denied(client, channel.platform()))
         }
     }
 
+    /// Permission for `client` to write in threads.
+    ///
+    /// # Errors
+    /// When the operator did not allow it.
+    pub fn authorize_threads(&self, client: &ClientName) -> Result<(), Denied> {
+        if self.rights(client).threads { Ok(()) } else { Err(Denied::Threads) }
+    }
+
+    fn route(&self, client: &ClientName, channel: &ChannelId) -> Route {
+        let terms = self.rights(client).terms(channel);
+        Route { client: client.clone(), channel: channel.clone(), terms }
+    }
+
     fn denied(&self, client: &ClientName, platform: PlatformKind) -> Denied {
-        Denied { platform, allowed: self.allowed(client, platform).to_string() }
+        Denied::Channel { platform, allowed: self.allowed(client, platform).to_string() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Person;
+    use crate::model::{Person, Visit};
 
     fn policy(slack: &str) -> Policy {
         let list = AllowList::parse(PlatformKind::Slack, slack.split(',')).unwrap();
@@ -154,7 +224,7 @@ mod tests {
     }
 
     fn speak(policy: &Policy, name: &str) -> Result<String, Denied> {
-        let client = ClientName::new("test");
+        let client = ClientName::new("default");
         let channel = policy.resolve(&client, PlatformKind::Slack, name)?;
         Ok(policy.authorize(&client, &channel)?.channel().to_string())
     }
@@ -163,6 +233,19 @@ mod tests {
     fn nothing_is_allowed_by_default() {
         assert!(speak(&Policy::default(), "C0ALERTS").is_err());
         assert!(speak(&policy(""), "C0ALERTS").is_err());
+    }
+
+    #[test]
+    fn whoever_left_the_file_may_do_nothing() {
+        let list = AllowList::parse(PlatformKind::Slack, ["C0ALERTS"]).unwrap();
+        let rights = Rights::to_send(BTreeMap::from([(PlatformKind::Slack, list)]));
+        let (agent, channel) = (ClientName::new("agent"), "slack:C0ALERTS".parse().unwrap());
+        let named = policy("*").with_clients(BTreeMap::from([(agent.clone(), rights)]));
+        assert!(named.authorize(&agent, &channel).is_ok());
+        assert!(named.authorize(&agent, &"slack:C0OTHER".parse().unwrap()).is_err());
+        let gone = named.with_clients(BTreeMap::new());
+        assert!(gone.authorize(&agent, &channel).is_err(), "nor what those without a name may");
+        assert!(gone.authorize(&ClientName::new("default"), &channel).is_ok());
     }
 
     #[test]

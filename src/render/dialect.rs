@@ -63,6 +63,12 @@ pub trait Dialect {
     /// Writes a character of code; `block` tells a code block from code within a line.
     fn code(&self, place: Place, block: bool, out: &mut String);
 
+    /// Writes a mention that calls people, as its platform takes it.
+    fn mention(&self, mention: &str, line_start: bool, out: &mut String) {
+        let _ = line_start;
+        out.push_str(mention);
+    }
+
     /// What begins a style. `code` is the whole text under a code span.
     fn open(&self, style: &Style, covered: &str) -> Cow<'static, str>;
 

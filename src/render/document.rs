@@ -132,6 +132,18 @@ pub enum Style {
     Code,
     /// A link to an `http`, `https` or `mailto` address, with its delimiters percent-encoded.
     Link(String),
+    /// A link to a Telegram user, by their ID: it calls them. Telegram alone shows it; the guard says whether.
+    User(u64),
+    /// A mention that calls people, as its platform takes it: it is written like this, whole, in place of the text under
+    /// it. Only the guard makes one.
+    Mention(String),
+}
+
+impl Style {
+    /// Whether it leads somewhere when it is pressed.
+    pub(super) const fn is_link(&self) -> bool {
+        matches!(self, Self::Link(_) | Self::User(_))
+    }
 }
 
 /// Whether anything is seen where this character stands.
@@ -173,30 +185,6 @@ impl Text {
             style: span.style.clone(),
         }));
     }
-
-    /// Inserts `c` at each of the given byte offsets, which are in order and on character boundaries.
-    /// A span that ends or begins there stays as it is; one that goes across holds the new character.
-    pub(crate) fn insert_all(&mut self, offsets: &[usize], c: char) {
-        if offsets.is_empty() {
-            return;
-        }
-        let mut text = String::with_capacity(self.text.len() + offsets.len() * c.len_utf8());
-        let mut done = 0;
-        for &offset in offsets {
-            text.push_str(self.text.get(done..offset).unwrap_or_default());
-            text.push(c);
-            done = offset;
-        }
-        text.push_str(self.text.get(done..).unwrap_or_default());
-        self.text = text;
-        let before = |at: usize, inclusive: bool| {
-            offsets.partition_point(|&offset| offset < at || (inclusive && offset == at))
-        };
-        for span in &mut self.spans {
-            span.range.start += before(span.range.start, true) * c.len_utf8();
-            span.range.end += before(span.range.end, false) * c.len_utf8();
-        }
-    }
 }
 
 impl Table {
@@ -220,6 +208,23 @@ impl Table {
     }
 }
 
+impl Content {
+    /// Every text in it, in reading order.
+    pub(crate) fn texts_mut(&mut self) -> impl Iterator<Item = &mut Text> {
+        let (single, table) = match self {
+            Self::Paragraph(text) | Self::Heading { text, .. } | Self::Code { text, .. } => {
+                (Some(text), None)
+            }
+            Self::Table(table) => (None, Some(table)),
+            Self::Rule => (None, None),
+        };
+        let cells = table
+            .into_iter()
+            .flat_map(|table| table.header.iter_mut().chain(table.rows.iter_mut().flatten()));
+        single.into_iter().chain(cells)
+    }
+}
+
 impl Document {
     /// Whether nothing would be seen of it.
     #[must_use]
@@ -229,19 +234,13 @@ impl Document {
 
     /// Every text in it, in reading order, for whoever must look at or change what is said.
     pub(crate) fn texts_mut(&mut self) -> impl Iterator<Item = &mut Text> {
-        self.blocks.iter_mut().flat_map(|block| {
-            let (single, table) = match &mut block.content {
-                Content::Paragraph(text)
-                | Content::Heading { text, .. }
-                | Content::Code { text, .. } => (Some(text), None),
-                Content::Table(table) => (None, Some(table)),
-                Content::Rule => (None, None),
-            };
-            let cells = table
-                .into_iter()
-                .flat_map(|table| table.header.iter_mut().chain(table.rows.iter_mut().flatten()));
-            single.into_iter().chain(cells)
-        })
+        self.blocks.iter_mut().flat_map(|block| block.content.texts_mut())
+    }
+
+    /// A document of plain words.
+    pub(crate) fn plain(words: &str) -> Self {
+        let content = Content::Paragraph(Text::plain(words));
+        Self { blocks: vec![Block { within: Vec::new(), opens: 0, content }] }
     }
 
     /// Every text in it, in reading order.

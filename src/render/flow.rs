@@ -57,6 +57,8 @@ struct Around<'a> {
     before: Option<char>,
     /// What is left of the span, from the atom on.
     rest: &'a str,
+    /// It is a mention that calls people, to be written like this.
+    mention: Option<&'a str>,
     code: bool,
     /// It is part of a link's address, shown as its label.
     address: bool,
@@ -140,6 +142,13 @@ impl Writer<'_> {
                     .min(to);
                 before = None;
             }
+            // A mention is never cut.
+            let calls = active.last().and_then(|last| text.spans.get(*last)).and_then(|span| {
+                let Style::Mention(mention) = &span.style else { return None };
+                let whole = span.range.start == at && span.range.end <= to;
+                whole.then_some((text.text.get(span.range.clone())?, mention.as_str()))
+            });
+            let (atom, mention) = calls.map_or((atom, None), |(all, calls)| (all, Some(calls)));
             let code = mode == Mode::Code || self.any(&active, |style| *style == Style::Code);
             let space = atom.chars().next().is_some_and(char::is_whitespace);
             if space && !code {
@@ -153,15 +162,16 @@ impl Writer<'_> {
             let flags = (self.line_start, self.digits);
             self.transition(&active, at, atom);
             let end = at + atom.len();
-            let address = self.any(&active, |style| matches!(style, Style::Link(_)))
+            let address = self.any(&active, Style::is_link)
                 && active.iter().filter_map(|index| text.spans.get(*index)).any(|span| {
                     matches!(&span.style, Style::Link(url) if text.text.get(span.range.clone()) == Some(url))
                 });
             let rest = text.text.get(at..segment_end.max(end)).unwrap_or_default();
-            let link_follows = text.spans.get(next_span).is_some_and(|span| {
-                span.range.start == end && matches!(span.style, Style::Link(_))
-            });
-            let around = Around { before, rest, code, address, link_follows };
+            let link_follows = text
+                .spans
+                .get(next_span)
+                .is_some_and(|span| span.range.start == end && span.style.is_link());
+            let around = Around { before, rest, mention, code, address, link_follows };
             self.put(atom, around);
             if self.units + self.reserve > room {
                 self.out.truncate(saved.0);
@@ -206,7 +216,7 @@ impl Writer<'_> {
         let newline = atom.contains('\n');
         if self.pending.is_none() || newline {
             let stop = self.stop(end);
-            if self.any(active, |style| matches!(style, Style::Link(_))) {
+            if self.any(active, Style::is_link) {
                 self.link_word = Some(stop);
             } else if newline {
                 self.line = Some(stop);
@@ -232,7 +242,7 @@ impl Writer<'_> {
         }
         let glued = closed && self.pending.is_none();
         let opening = active.get(shared..).unwrap_or_default();
-        if self.any(opening, |style| matches!(style, Style::Link(_))) {
+        if self.any(opening, Style::is_link) {
             self.link = Some(self.stop(at));
             self.link_word = None;
         }
@@ -320,13 +330,19 @@ impl Writer<'_> {
 
     /// Writes an atom.
     fn put(&mut self, atom: &str, around: Around<'_>) {
-        let Around { mut before, rest, code, address, link_follows } = around;
+        let Around { mut before, rest, mention, code, address, link_follows } = around;
         let mode = self.run.mode;
         if mode == Mode::Code && atom == "\n" {
             self.line_end();
             return;
         }
         let length = self.out.len();
+        if let Some(mention) = mention {
+            self.run.dialect.mention(mention, self.line_start, &mut self.out);
+            self.units += self.run.dialect.units(self.out.get(length..).unwrap_or_default());
+            (self.line_start, self.digits) = (false, false);
+            return;
+        }
         for (at, c) in atom.char_indices() {
             let place = Place {
                 c,
@@ -363,10 +379,10 @@ impl Writer<'_> {
         let from = self.run.from;
         let enough = |stop: &&Stop| stop.units >= room / 3 && stop.to > from;
         let whole = self.line.as_ref().filter(enough).or(self.word.as_ref().filter(enough));
-        let in_link = self.any(active, |style| matches!(style, Style::Link(_)));
+        let in_link = self.any(active, Style::is_link);
         let before_link = if in_link {
             // The link that did not fit may not have been opened at all.
-            let opened = self.any(&self.open, |style| matches!(style, Style::Link(_)));
+            let opened = self.any(&self.open, Style::is_link);
             let stop = if opened { self.link.clone() } else { Some(self.stop(at)) };
             stop.filter(|stop| stop.to > from)
         } else {

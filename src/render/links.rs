@@ -31,6 +31,12 @@ pub(super) fn address(url: &str) -> Option<String> {
     Some(kept)
 }
 
+/// The Telegram user that `tg://user?id=5000000001` leads to.
+pub(super) fn user(url: &str) -> Option<u64> {
+    let id = url.trim().strip_prefix("tg://user?id=")?;
+    id.bytes().all(|b| b.is_ascii_digit()).then(|| id.parse().ok()).flatten()
+}
+
 impl Text {
     /// The text as it is kept: without trailing space and empty spans, and with a link over each bare address.
     pub(super) fn finished(mut self) -> Self {
@@ -47,12 +53,12 @@ impl Text {
     }
 
     /// Puts a link over each bare `http://` and `https://` address outside code and links.
-    fn link_addresses(&mut self) {
+    pub(crate) fn link_addresses(&mut self) {
         let edges = self.edges();
         let mut taken = self
             .spans
             .iter()
-            .filter(|span| matches!(span.style, Style::Code | Style::Link(_)))
+            .filter(|span| span.style == Style::Code || span.style.is_link())
             .map(|span| span.range.clone())
             .peekable();
         let mut found = Vec::new();

@@ -4,13 +4,13 @@ use super::dialect::Place;
 use super::document::Style;
 use super::flow::ZERO_WIDTH_SPACE;
 
-/// The delimiter on both sides of an emphasis, none for code and links.
+/// The delimiter on both sides of an emphasis, none for what has another form.
 pub(crate) const fn emphasis(style: &Style) -> &'static str {
     match style {
         Style::Bold => "**",
         Style::Italic => "*",
         Style::Strike => "~~",
-        Style::Code | Style::Link(_) => "",
+        Style::Code | Style::Link(_) | Style::User(_) | Style::Mention(_) => "",
     }
 }
 

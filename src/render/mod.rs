@@ -11,21 +11,26 @@ mod frame;
 mod links;
 pub(crate) mod markdown;
 mod parse;
+mod rewrite;
 mod split;
 mod table;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod judge;
 #[cfg(test)]
 pub(crate) mod samples;
 
 pub use dialect::{Dialect, Place, TableForm};
 pub(crate) use dialect::{entity, plain_item};
-#[cfg(test)]
 pub(crate) use document::visible;
 pub use document::{
     Alignment, Block, Container, Content, Document, Marker, Span, Style, Table, Text,
 };
 pub(crate) use flow::ZERO_WIDTH_SPACE;
 pub use parse::parse;
+pub(crate) use rewrite::Edit;
+#[cfg(test)]
+pub(crate) use rewrite::flaws;
 pub use split::{MOST_PARTS, render};
 
 /// The text cannot be sent as it is.

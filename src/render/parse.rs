@@ -8,7 +8,7 @@ use pulldown_cmark::{CodeBlockKind, Event, LinkType, Options, Parser, Tag, TagEn
 use super::document::{
     Alignment, Block, Container, Content, Document, Marker, Span, Style, Table, Text,
 };
-use super::links::address;
+use super::links::{address, user};
 
 /// Quotes and lists nested deeper than this are shown at this depth.
 const DEEPEST: usize = 8;
@@ -62,7 +62,7 @@ pub fn parse(markdown: &str) -> Document {
 }
 
 /// Removes control characters; every kind of line end becomes a newline.
-fn tidy(markdown: &str) -> String {
+pub(super) fn tidy(markdown: &str) -> String {
     let mut tidy = String::with_capacity(markdown.len());
     let mut chars = markdown.chars().peekable();
     let mut newlines = 0;
@@ -87,7 +87,7 @@ fn tidy(markdown: &str) -> String {
 }
 
 /// Whether a line nests so deeply that parsing would take long.
-fn overloaded(source: &str) -> bool {
+pub(super) fn overloaded(source: &str) -> bool {
     source.lines().any(|line| {
         let markers = line
             .bytes()
@@ -247,7 +247,8 @@ impl Walk {
                     LinkType::Email => address(&format!("mailto:{dest_url}")),
                     _ => address(&dest_url),
                 };
-                self.open_span(address.map(Style::Link));
+                let user = || user(&dest_url).map(Style::User);
+                self.open_span(address.map(Style::Link).or_else(user));
             }
             Tag::Image { dest_url, id, .. } => {
                 self.used.insert(id.to_lowercase());
@@ -341,11 +342,10 @@ impl Walk {
         let leaf = self.leaf.get_or_insert_default();
         let same = |style: &Style| {
             let kind = std::mem::discriminant(style);
-            self.open
-                .iter()
-                .flatten()
-                .filter_map(|index| leaf.spans.get(*index))
-                .any(|span| std::mem::discriminant(&span.style) == kind)
+            let link = style.is_link();
+            self.open.iter().flatten().filter_map(|index| leaf.spans.get(*index)).any(|span| {
+                std::mem::discriminant(&span.style) == kind || (link && span.style.is_link())
+            })
         };
         let index = style.filter(|style| !same(style)).map(|style| {
             let at = leaf.text.len();

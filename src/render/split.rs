@@ -274,12 +274,12 @@ impl<'a> Filler<'a> {
         if let Some(most) = self.body.dialect.plain_limit() {
             shorten(&mut plain, most);
         }
-        self.parts.push(TextPart { body, plain });
+        self.parts.push(TextPart::new(body, plain));
         Ok(())
     }
 }
 
-/// Cuts a text to `most` characters, outside its entities, with an ellipsis where something is missing.
+/// Cuts a text to `most` characters, outside its entities and mentions, with an ellipsis where something is missing.
 fn shorten(text: &mut String, most: usize) {
     let Some((at, _)) = text.char_indices().nth(most) else {
         return;
@@ -290,6 +290,9 @@ fn shorten(text: &mut String, most: usize) {
         let tail = kept.get(*start..last).unwrap_or_default();
         tail.len() < "&amp;".len() && !tail.contains(';')
     });
-    text.truncate(cut_entity.unwrap_or(last));
+    // What begins with a bare `<` is a mention: all others are entities.
+    let cut_mention =
+        kept.rfind('<').filter(|start| !kept.get(*start..last).unwrap_or_default().contains('>'));
+    text.truncate(cut_mention.or(cut_entity).unwrap_or(last));
     text.push('…');
 }

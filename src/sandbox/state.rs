@@ -42,6 +42,10 @@ pub struct Message {
     pub deleted: bool,
     /// It notified a whole channel: an active `@everyone`, `@here` or `<!channel>`.
     pub pinged_everyone: bool,
+    /// Whom a mention in it notified, as the platform judges the request: `@here`, `@U0ALICE`, `@S0ONCALL`, a Discord role
+    /// `@&200000000000000001`, a Telegram name `@alice`. On the safe side: whether they exist and are there is not asked,
+    /// and code is no excuse.
+    pub pings: Vec<String>,
     /// The buttons under it, row by row.
     pub buttons: Vec<Vec<Button>>,
     /// What is attached to it.
@@ -50,6 +54,11 @@ pub struct Message {
     pub only_for: Option<String>,
     /// When it arrived, in Unix milliseconds.
     pub received_at: Timestamp,
+}
+
+/// Whether a whole channel is among those who are notified.
+pub(super) fn everyone(pings: &[String]) -> bool {
+    pings.iter().any(|ping| ["@channel", "@everyone", "@here"].contains(&ping.as_str()))
 }
 
 /// A button under a message.
@@ -339,6 +348,7 @@ impl State {
             edited: false,
             deleted: false,
             pinged_everyone: false,
+            pings: Vec::new(),
             buttons: Vec::new(),
             files,
             only_for: None,

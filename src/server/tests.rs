@@ -1,5 +1,6 @@
 //! The edge over real HTTP: raw requests, so that nothing between test and server hides a header.
 
+mod limits;
 mod mcp;
 
 use std::collections::BTreeMap;
@@ -18,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::connections::{Limits, accept};
 use super::{CLOSE, Check, FLUSH, Readiness, router, serve_with};
+use crate::clock::SystemClock;
 use crate::mcp::testing::{herald, hooked};
-use crate::mcp::{Config, Herald, InFlight, http};
+use crate::mcp::{Clients, Config, Door, Gate, Herald, InFlight, http};
+use crate::telemetry::Metrics;
 
 const NETWORK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 3000);
@@ -61,6 +64,7 @@ struct Setup {
     drain: Duration,
     limits: Limits,
     ready: bool,
+    metrics: Metrics,
 }
 
 impl Default for Setup {
@@ -71,6 +75,7 @@ impl Default for Setup {
             drain: Duration::from_secs(5),
             limits: Limits::default(),
             ready: true,
+            metrics: Metrics::default(),
         }
     }
 }
@@ -80,10 +85,12 @@ impl Setup {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, in_flight) = (CancellationToken::new(), InFlight::default());
-        let routes = http(herald, &self.config, self.listen, &in_flight).unwrap();
+        let door = Door::new(&self.config, &Clients::new()).unwrap();
+        let gate = Gate::new(door, Arc::new(SystemClock));
+        let routes = http(herald, &self.config, &gate, self.listen, &in_flight).unwrap();
         let routes = router(routes, Arc::new(Store(self.ready)), stop.clone());
-        let serving =
-            serve_with(listener, routes, in_flight, stop.clone(), self.drain, self.limits);
+        let (metrics, drain, limits) = (self.metrics, self.drain, self.limits);
+        let serving = serve_with(listener, routes, in_flight, metrics, stop.clone(), drain, limits);
         let task = tokio::spawn(serving);
         Server { address, stop, task }
     }
@@ -92,6 +99,11 @@ impl Setup {
 impl Server {
     async fn start() -> Self {
         Setup::default().start(herald().await).await
+    }
+
+    /// One with these settings.
+    async fn with(config: Config) -> Self {
+        Setup { config, ..Setup::default() }.start(herald().await).await
     }
 
     async fn open(&self, request: &str) -> TcpStream {
@@ -178,7 +190,7 @@ async fn readiness_tells_what_is_wrong() {
 async fn answers_are_not_delayed_by_nagle() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    assert!(accept(&listener).await.nodelay().unwrap());
+    assert!(accept(&listener).await.0.nodelay().unwrap());
 }
 
 #[tokio::test]
@@ -194,7 +206,7 @@ async fn a_head_that_does_not_end_loses_its_connection() {
 
 #[tokio::test]
 async fn what_is_one_connection_too_many_waits_for_its_turn() {
-    let limits = Limits { connections: 1, ..Limits::default() };
+    let limits = Limits { connections: 1, reserve: 0, ..Limits::default() };
     let server = Setup { limits, ..Setup::default() }.start(herald().await).await;
     let first = server.open("GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").await;
     let mut byte = [0];
@@ -208,6 +220,10 @@ async fn what_is_one_connection_too_many_waits_for_its_turn() {
 
 /// A server whose calls report that they started, and then go on until `ends` says so.
 async fn slow(drain: Duration) -> (Server, mpsc::Receiver<mpsc::Sender<()>>) {
+    held(Setup { drain, ..Setup::default() }).await
+}
+
+async fn held(setup: Setup) -> (Server, mpsc::Receiver<mpsc::Sender<()>>) {
     let (started, has_started) = mpsc::channel(1);
     let herald = hooked(move || {
         let started = started.clone();
@@ -218,7 +234,6 @@ async fn slow(drain: Duration) -> (Server, mpsc::Receiver<mpsc::Sender<()>>) {
         }
     })
     .await;
-    let setup = Setup { drain, ..Setup::default() };
     (setup.start(herald).await, has_started)
 }
 

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::{Hints, Mark, Recorded, StoreError};
 use crate::clock::Timestamp;
 use crate::model::Event;
+use crate::model::audit::Entry;
 
 /// A conversation's name: platform, channel and thread, such as `slack:C0GENERAL/1700000000.000100`.
 pub type ConversationKey = String;
@@ -47,6 +48,8 @@ pub struct Saved {
     pub buttons: Vec<(String, Timestamp)>,
     /// Let go of it; else it is held for another lease.
     pub release: bool,
+    /// What the audit trail says about it.
+    pub audit: Vec<Entry>,
 }
 
 /// How many of each were forgotten.

@@ -15,11 +15,13 @@ use async_trait::async_trait;
 pub(crate) use self::flaw::Flaw;
 use super::bot::Bot;
 use super::rows::next_turn;
+use super::trail::{self, Book, Chain, Page};
 use super::{
     Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Place, Recorded,
-    Settled, StoreError, Trouble, Verdict,
+    Settled, StoreError, Trail, Trouble, Verdict,
 };
 use crate::clock::Timestamp;
+use crate::model::audit::Entry;
 use crate::model::{
     ChannelId, ClientName, Delivery, DeliveryId, DeliveryState, Pause, Placement, PlatformKind,
     Reason, Scope,
@@ -31,6 +33,7 @@ use crate::platform::Pace;
 pub(crate) struct Memory {
     tables: Mutex<Tables>,
     flaw: Option<Flaw>,
+    book: Book,
 }
 
 #[derive(Default)]
@@ -43,6 +46,7 @@ struct Tables {
     threads: BTreeMap<(ClientName, ChannelId, String), Placement>,
     /// Changes so far: what a flaw that strikes now and then counts.
     changes: usize,
+    noted: Vec<Entry>,
 }
 
 struct Row {
@@ -497,6 +501,35 @@ impl Outbox for Memory {
     }
 
     async fn close(&self) {}
+}
+
+/// What is noted; nothing is chained, and what describes a change is not written.
+#[async_trait]
+impl Trail for Memory {
+    async fn note(&self, entries: Vec<Entry>, _: Timestamp) -> Result<(), StoreError> {
+        self.tables().noted.extend(entries);
+        Ok(())
+    }
+
+    async fn chains(&self) -> Result<Vec<Chain>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn rows(&self, _: &str, _: Page, _: u32) -> Result<Vec<trail::Row>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn book(&self) -> &Book {
+        &self.book
+    }
+
+    async fn strays(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn trim(&self, _: Timestamp, _: Timestamp, _: u32) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 }
 
 #[tokio::test]

@@ -12,13 +12,17 @@ mod inbound;
 #[cfg(test)]
 pub(crate) mod memory;
 pub mod postgres;
+mod rate;
 mod rows;
 pub mod sqlite;
+pub mod trail;
 
 pub use bot::TOO_OFTEN;
 pub use filter::{Filter, Place};
 pub use hints::{Hint, Hints, Mark};
 pub use inbound::{ConversationKey, Conversations, Forgotten, Held, Leases, Saved, Waiting};
+pub use rate::Excess;
+pub use trail::Trail;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,10 +30,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
+use crate::model::audit::Filtered;
 use crate::model::{
     ClientName, Delivery, DeliveryId, Doubt, Pause, Placement, PlatformKind, Scope,
 };
 use crate::platform::{Credential, Pace};
+use crate::policy::Rate;
 
 /// The store cannot do what it was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +80,10 @@ pub struct NewDelivery {
     pub idempotency_key: Option<String>,
     /// A digest of what makes two submissions the same: channel, placement, thread key, text.
     pub content_hash: String,
+    /// How much its client may submit.
+    pub rate: Rate,
+    /// What the guard did to it.
+    pub filtered: Vec<Filtered>,
     /// Without a key, a delivery of the same content that was accepted after this time is the same one.
     pub same_since: Option<Timestamp>,
 }
@@ -89,6 +99,8 @@ pub enum Enqueued {
     Repeated(Box<Delivery>),
     /// The idempotency key belongs to a delivery of other content.
     KeyReused,
+    /// Its client has submitted as much as it may for now; nothing was stored.
+    TooMuch(Excess),
 }
 
 /// Who claims, and what it may claim.

@@ -3,6 +3,7 @@
 
 mod labels;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -17,10 +18,13 @@ use prometheus_client::registry::{Metric, Registry};
 use tokio::time::Instant;
 
 use self::labels::{
-    Access, Agent, Ambiguous, Approval, Breaker, Call, Denial, Ended, Heard, Kind, Lost, Of,
-    Paused, Queue, Redacted, Removed, Request, Stands, Tool, TurnEnd, Voice,
+    Access, Agent, Ambiguous, Approval, Audited, Breaker, Call, Denial, Ended, Heard, Kind, Lost,
+    Of, Paused, Queue, Read, Redacted, Refused, Removed, Request, Stands, Tool, TurnEnd, Voice,
 };
-pub use self::labels::{Decision, Gate, Kept, Lease, Redaction, StoreAccess, Taking, TurnOutcome};
+pub use self::labels::{
+    Decision, Gate, Kept, Lease, Redaction, Refusal, Route, StoreAccess, Taking, TurnOutcome,
+};
+use crate::model::audit::Act;
 use crate::model::{Delivery, DeliveryState, Doubt, Failure, Pause, PlatformKind, Reason, Scope};
 
 /// The media type of what [`Metrics::encode`] writes.
@@ -74,8 +78,12 @@ struct Inner {
     calls: Count<Call>,
     call_times: Times<Tool>,
     unauthorized: Counter,
+    rules_read: Count<Read>,
+    rules_stale: Gauge,
+    refused: Count<Refused>,
     expunged: Counter,
     removed: Count<Removed>,
+    audited: Count<Audited>,
 }
 
 impl Default for Metrics {
@@ -177,12 +185,27 @@ impl Metrics {
                 "Requests to /mcp without a valid token",
                 Counter::default(),
             ),
+            rules_read: all.count(
+                "rules_read",
+                "Changed rules and tokens that were read while running: ok, or refused",
+            ),
+            rules_stale: all.register(
+                "rules_stale",
+                "1 while the configured rules and tokens cannot be read, and the old ones go on",
+                Gauge::default(),
+            ),
+            refused: all.count(
+                "http_refused",
+                "Requests and connections that were not let through, besides those without a valid token",
+            ),
             expunged: all.register(
                 "retention_expunged",
                 "Messages of which what they said was taken out of the store",
                 Counter::default(),
             ),
             removed: all.count("retention_removed", "What was removed from the store altogether"),
+            audited: all
+                .count("audit_entries", "Entries that this process wrote into the audit trail"),
             registry: all.0,
         };
         let metrics = Self(Arc::new(inner));
@@ -191,6 +214,17 @@ impl Metrics {
         }
         for &what in Kept::ALL {
             zero(&metrics.0.removed, Removed { what });
+        }
+        for outcome in ["ok", "refused"] {
+            zero(&metrics.0.rules_read, Read { outcome });
+        }
+        for act in Act::ALL {
+            zero(&metrics.0.audited, Audited { r#type: act.as_str() });
+        }
+        for &route in Route::ALL {
+            for &why in Refusal::ALL {
+                zero(&metrics.0.refused, Refused { route, why });
+            }
         }
         for &access in StoreAccess::ALL {
             zero(&metrics.0.store_times, Access { access });
@@ -402,9 +436,29 @@ impl Metrics {
         self.0.removed.get_or_create(&Removed { what }).inc_by(count);
     }
 
+    /// What was written into the audit trail so far.
+    pub fn audited(&self, counts: &BTreeMap<Act, u64>) {
+        for (act, count) in counts {
+            let counter = self.0.audited.get_or_create(&Audited { r#type: act.as_str() });
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+    }
+
     /// A request to `/mcp` had no valid token.
     pub fn unauthorized(&self) {
         self.0.unauthorized.inc();
+    }
+
+    /// The configured rules and tokens were read again: they count, or the old ones go on.
+    pub fn rules_read(&self, ok: bool) {
+        let outcome = if ok { "ok" } else { "refused" };
+        self.0.rules_read.get_or_create(&Read { outcome }).inc();
+        self.0.rules_stale.set(i64::from(!ok));
+    }
+
+    /// A request or a connection was not let through.
+    pub fn refused(&self, route: Route, why: Refusal) {
+        self.0.refused.get_or_create(&Refused { route, why }).inc();
     }
 
     /// What the store says waits. `None`: it does not answer, and what was known before stands.

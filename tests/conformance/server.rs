@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use herald::mcp::{self, InFlight};
 use herald::server::{self, Check, Readiness};
+use herald::telemetry::Metrics;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities,
     CompleteRequestParams, CompleteResult, CompletionInfo, GetPromptRequestParams,
@@ -251,9 +252,12 @@ async fn main() -> anyhow::Result<()> {
     let (in_flight, stop) = (InFlight::default(), CancellationToken::new());
     let fixtures = Fixtures { key: rand::random() };
     let config = mcp::Config::default();
-    let routes = mcp::http(fixtures, &config, address, &in_flight).map_err(anyhow::Error::msg)?;
+    let door = mcp::Door::new(&config, &mcp::Clients::new()).map_err(anyhow::Error::msg)?;
+    let gate = mcp::Gate::new(door, Arc::new(herald::clock::SystemClock));
+    let routes =
+        mcp::http(fixtures, &config, &gate, address, &in_flight).map_err(anyhow::Error::msg)?;
     let routes = server::router(routes, Arc::new(Always), stop.clone());
     let listener = tokio::net::TcpListener::bind(address).await?;
-    server::serve(listener, routes, in_flight, stop).await?;
+    server::serve(listener, routes, in_flight, Metrics::default(), stop).await?;
     Ok(())
 }

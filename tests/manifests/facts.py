@@ -5,10 +5,15 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import yaml
+from jsonschema import Draft202012Validator
+
 from rendering import ROOT
 
 # Read by libraries, not by Herald's own table.
 STANDARD = {"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE"}
+# The key of a ConfigMap that holds Herald's own file.
+FILE = "herald.yaml"
 
 
 @dataclass
@@ -25,6 +30,8 @@ class Facts:
     services: list
     agents: set
     servers: set
+    clients: set
+    settings: Draft202012Validator
     version: str
     drain: int
 
@@ -49,9 +56,16 @@ def gather(installs):
         services=[d for d in everything if d["kind"] == "Service"],
         agents={(d["metadata"]["namespace"], d["metadata"]["name"]) for d in everything if d["kind"] == "Agent"},
         servers={d["metadata"]["name"] for d in everything if d["kind"] in own},
+        clients={name for d in everything if d["kind"] == "ConfigMap" for name in clients(d.get("data", {}).get(FILE))},
+        settings=Draft202012Validator(json.loads(snapshot(ROOT / "src/snapshots/herald__config__tests__schema.snap"))),
         version=re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(encoding="utf-8"), re.M).group(1),
         drain=int(re.search(r"DRAIN: Duration = Duration::from_secs\((\d+)\)", (ROOT / "src/server.rs").read_text(encoding="utf-8")).group(1)),
     )
+
+
+def clients(text):
+    """The clients in Herald's own file."""
+    return ((yaml.safe_load(text) or {}).get("clients") or {}) if text else {}
 
 
 def variables(command_line):

@@ -10,6 +10,7 @@ import schemas
 GONE = object()
 TEMPLATE = "spec template spec"
 CONTAINER = f"{TEMPLATE} containers 0"
+HEADER = "spec declarative tools 0 headersFrom 0 valueFrom name"
 
 # Directory, document, where, what instead (GONE: removed), and what the finding has to say. A path that does not exist is made.
 PLANTED = [
@@ -160,6 +161,24 @@ PLANTED = [
     ("bot", "NetworkPolicy herald-bot", "spec egress 1 to 0 ipBlock except", ["10.0.0.0/8"], "not the internet alone"),
     ("bot", "NetworkPolicy herald-bot", "spec egress 1 to", GONE, "open to everybody"),
     ("bot", "NetworkPolicy herald-bot", "spec ingress 0 ports 0 port", "prometheus", "have no port prometheus"),
+    # clients
+    ("quickstart-with-clients", "Deployment herald", f"{CONTAINER} env 0 value", "/etc/herald/config.yaml", "no ConfigMap that is mounted there"),
+    ("quickstart-with-clients", "Deployment herald", f"{CONTAINER} volumeMounts 1 mountPath", "/etc/heralds", "no ConfigMap that is mounted there"),
+    ("quickstart-with-clients", "Deployment herald", f"{TEMPLATE} volumes 1 configMap name", "herald", "no ConfigMap that is mounted there"),
+    ("quickstart-with-clients", "Deployment herald", f"{CONTAINER} volumeMounts 1 subPath", "herald.yaml", "a single file, which never changes"),
+    ("quickstart-with-clients", "Deployment herald", f"{CONTAINER} volumeMounts 1 readOnly", GONE, "elsewhere than at /data"),
+    ("production", "Deployment herald", f"{CONTAINER} env", [{"name": "HERALD_ON_UNKNOWN", "value": "hold"}], "which has other settings"),
+    ("quickstart-with-clients", "ConfigMap herald-clients", "data herald.yaml", "clients: [", "is no YAML"),
+    ("quickstart-with-clients", "ConfigMap herald-clients", "data herald.yaml", "clients: {on-call-notifier: {token: []}}", "'token' was unexpected"),
+    ("quickstart-with-clients", "ConfigMap herald-clients", "data herald.yaml", "clients: {on-call-notifier: {tokens: ['sha256:replace-me'], policy: {secrets: hide}}}", "'hide' is not valid under any"),
+    ("quickstart-with-clients", "ConfigMap herald-clients", "data herald.yaml", "# mcp:\n#   jwt:\n#     issuers: x", "'issuers' was unexpected"),
+    ("quickstart-with-clients", "ConfigMap herald-clients", "data herald.yaml", f"clients: {{on-call-notifier: {{tokens: ['sha256:{'0' * 64}']}}}}", "is no placeholder"),
+    ("quickstart-with-clients", "ConfigMap herald-clients", "data herald.yaml", "clients: {helm-agent: {}}", "the client helm-agent is no agent"),
+    ("agents", "Agent on-call-notifier", "metadata name", "on-call", "clients/ has no client of that name"),
+    ("agents", "Agent on-call-notifier", "spec declarative tools 0 headersFrom", GONE, "none comes from a Secret"),
+    ("agents", "Agent on-call-notifier", HEADER, "herald", "its token is not the one of the client on-call-notifier"),
+    ("agents", "Agent telegram-k8s-agent", HEADER.replace("0", "1", 1), "herald-client-slack-k8s-agent", "shares the Secret herald-client-slack-k8s-agent"),
+    ("agents", "Agent on-call-notifier", HEADER, "herald-client-gone", "key HERALD_TOKEN of the Secret herald-client-gone"),
     ("agents", "Agent on-call-notifier", "spec declarative tools 0 mcpServer toolNames 0", "slack_post_message", "no tool slack_post_message"),
     ("agents", "Agent telegram-k8s-agent", "spec declarative tools 0 mcpServer requireApproval", [], "without a person's approval"),
     ("agents", "Agent telegram-k8s-agent", "spec declarative a2aConfig", GONE, "nothing about its skills"),

@@ -2,12 +2,15 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 # A literal that looks like a token. Secrets are referred to, never written down; the examples say replace-me.
 TOKEN = re.compile(r"xox[abp]-\w{8}|xapp-\w{8}|Bearer \S{8}|\d{8,10}:[\w-]{30}")
 SECRET_NAME = re.compile(r"TOKEN$|SECRET$|PASSWORD$|DATABASE_URL$")
 # The variable whose value makes several processes one Herald.
 DATABASE = "HERALD_DATABASE_URL"
+# The variable that names Herald's own file.
+CONFIG = "HERALD_CONFIG"
 # What is left for the kubelet beside Herald's own drain, in seconds.
 MARGIN = 15
 # Names that the gateway reads which kmcp puts in front of an MCPServer.
@@ -77,7 +80,7 @@ def findings(install, facts):
     for document in install.of("Pod", "ReplicaSet", "ReplicationController", "CronJob"):
         yield f"{document['kind']} {document['metadata']['name']}: these rules do not look into this kind"
     for pod in pods(install):
-        for rule in (hardening, service_account, life, storage, images, command_line, environment):
+        for rule in (hardening, service_account, life, storage, settings, images, command_line, environment):
             yield from (f"{pod.where}: {text}" for text in rule(pod, install, facts))
 
 
@@ -162,9 +165,9 @@ def replicas(pod, install, facts):
         own = set(constraint.get("matchLabelKeys", [])) | set(constraint["labelSelector"]["matchLabels"])
         if not selects(constraint["labelSelector"], pod.labels) or not set(pod.labels) <= own:
             yield f"it is spread over {constraint['topologyKey']} by other Pods than its own"
-    settings = pod.spec["containers"][0].get("envFrom")
+    given = [pod.spec["containers"][0].get(key) for key in ("env", "envFrom")]
     for other in pods(install):
-        if other.shares(install, facts) and other.spec["containers"][0].get("envFrom") != settings:
+        if other.shares(install, facts) and [other.spec["containers"][0].get(key) for key in ("env", "envFrom")] != given:
             yield f"shares a database with {other.where}, which has other settings: whoever sends decides what is allowed"
 
 
@@ -185,6 +188,19 @@ def storage(pod, install, facts):
             yield f"its PersistentVolumeClaim {claim['claimName']} does not exist"
         if claim and (pod.workload.get("strategy") != {"type": "Recreate"} or pod.workload.get("replicas", 1) > 1):
             yield "a volume of one node goes with one replica and the strategy Recreate"
+
+
+def settings(pod, install, facts):
+    """Herald's own file is there, and changes where it is mounted."""
+    volumes = {volume["name"]: volume.get("configMap", {}).get("name") for volume in pod.spec.get("volumes", [])}
+    for container in pod.containers:
+        mounts = [mount for mount in container.get("volumeMounts", []) if mount["mountPath"] != "/data"]
+        if any("subPath" in mount or "subPathExpr" in mount for mount in mounts):
+            yield "mounts a single file, which never changes: leave subPath out"
+        held = {PurePosixPath(mount["mountPath"]): config_maps(install, facts).get(volumes.get(mount["name"]), {}) for mount in mounts}
+        for path in (PurePosixPath(one["value"]) for one in container.get("env", []) if one["name"] == CONFIG):
+            if path.name not in held.get(path.parent, {}):
+                yield f"{CONFIG} is {path}, and no ConfigMap that is mounted there has that key"
 
 
 def images(pod, _install, facts):

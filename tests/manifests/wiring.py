@@ -3,8 +3,13 @@
 import re
 from urllib.parse import urlsplit
 
+import yaml
+
+from facts import FILE, clients
 from pods import DATABASE, SECRET_NAME, TOKEN, pods, selects
 
+# What stands in place of a hash: Herald does not start with it.
+PLACEHOLDER = "sha256:replace-me"
 # What the whole address space holds besides the internet: private networks, the nodes' own metadata.
 INSIDE = {
     "0.0.0.0/0": {"10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"},
@@ -13,7 +18,7 @@ INSIDE = {
 
 
 def findings(install, facts):
-    for rule in (namespaces, workloads, services, ingresses, networks, secrets, servers, agents, monitors):
+    for rule in (namespaces, workloads, services, ingresses, networks, secrets, servers, files, agents, monitors):
         yield from rule(install, facts)
 
 
@@ -188,7 +193,44 @@ def headers(where, spec, facts):
             yield f"{where}: the key {source.get('key')} of the Secret {source.get('name')} is not in secrets/example"
 
 
+def files(install, facts):
+    for document in install.of("ConfigMap"):
+        text = document.get("data", {}).get(FILE)
+        where = f"ConfigMap {document['metadata']['name']}: {FILE}"
+        yield from (f"{where}: {finding}" for finding in (file(text, facts) if text is not None else ()))
+
+
+def file(text, facts):
+    """Herald's own file: of its schema, what is commented out too, with placeholders for hashes and an agent for each client."""
+    for version in (text, uncommented(text)):
+        try:
+            read = yaml.safe_load(version)
+        except yaml.YAMLError as error:
+            yield f"is no YAML: {' '.join(str(error).split())}"
+            return
+        for error in facts.settings.iter_errors(filled(read)):
+            yield f"{'.'.join(map(str, error.path))}: {error.message[:300]}"
+        hashes = [token for client in clients(version).values() for token in client.get("tokens", [])]
+        yield from (f"{token} is no placeholder: {PLACEHOLDER}" for token in hashes if token != PLACEHOLDER)
+    yield from (f"the client {name} is no agent of agents/" for name in sorted(set(clients(text)) - {name for _, name in facts.agents}))
+
+
+def uncommented(text):
+    """The file with the settings in its comments; a sentence does not look like one."""
+    return re.sub(r"^( *)# ( *[a-z_]+:(?: .*)?)$", r"\1\2", text, flags=re.M)
+
+
+def filled(read):
+    """The settings, as they are once the placeholders for hashes are filled in."""
+    if isinstance(read, dict):
+        return {key: filled(value) for key, value in read.items()}
+    if isinstance(read, list):
+        return [filled(value) for value in read]
+    return f"sha256:{'0' * 64}" if read == PLACEHOLDER else read
+
+
 def agents(install, facts):
+    owners = {}
     for agent in install.of("Agent"):
         where, declarative = f"Agent {agent['metadata']['name']}", agent["spec"]["declarative"]
         if not declarative.get("a2aConfig", {}).get("skills"):
@@ -197,8 +239,15 @@ def agents(install, facts):
             server, names = tool["mcpServer"]["name"], tool["mcpServer"]["toolNames"]
             if server in facts.servers:
                 yield from (f"{where}: herald has no tool {name}" for name in names if name not in facts.tools)
-                if "headersFrom" in tool:
-                    yield from headers(where, tool, facts)
+                yield from headers(where, tool, facts)
+                name = agent["metadata"]["name"]
+                if name not in facts.clients:
+                    yield f"{where}: clients/ has no client of that name"
+                for source in (header.get("valueFrom", {}).get("name") for header in tool.get("headersFrom", [])):
+                    if owners.setdefault(source, name) != name:
+                        yield f"{where}: shares the Secret {source} with {owners[source]}"
+                    if source != f"herald-client-{name}":
+                        yield f"{where}: its token is not the one of the client {name}: herald-client-{name}"
             changes = [name for name in names if re.search(r"delete|apply|patch|scale|rollout|exec|create|upgrade|uninstall", name)]
             for name in changes:
                 if name not in tool["mcpServer"].get("requireApproval", []):

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::world::{Client, free_port, until};
 
-const TOKEN: &str = "only-for-this-test-0123456789";
+/// What `/mcp` asks for in these tests.
+pub const TOKEN: &str = "only-for-this-test-0123456789";
 
 /// What is sent and said in these tests, and who says it where: none of it is a label's value.
 const PRIVATE: [&str; 10] = [

@@ -158,7 +158,7 @@ impl Judge {
                 self.waits_from_now(day, n, &asked.channel);
             }
             Enqueued::Retried(_) => self.put_back(day, n, asked.deadline),
-            Enqueued::Repeated(_) | Enqueued::KeyReused => {}
+            Enqueued::Repeated(_) | Enqueued::KeyReused | Enqueued::TooMuch(_) => {}
         }
     }
 
@@ -347,5 +347,6 @@ fn outcome(enqueued: &Enqueued) -> &'static str {
         Enqueued::Retried(_) => "tried again",
         Enqueued::Repeated(_) => "known",
         Enqueued::KeyReused => "another one's key",
+        Enqueued::TooMuch(_) => "too much",
     }
 }

@@ -191,7 +191,7 @@ impl Plan {
                 Post {
                     chat,
                     channel: dice.one_of(&self.chats[chat].channels),
-                    client: dice.one_of(&["agent", "other agent"]),
+                    client: dice.one_of(&["default", "shell"]),
                     parts: dice.one_of(&[1, 1, 1, 2, 3]),
                     edits: None,
                     thread_key: dice.one_of(&[None, None, None, Some("incident")]),

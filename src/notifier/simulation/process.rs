@@ -16,9 +16,11 @@ use super::world::Face;
 use crate::clock::{Clock, Timestamp};
 use crate::delivery::{self, Worker};
 use crate::model::{ChannelId, PlatformKind};
-use crate::notifier::{Notifier, Settings};
+use crate::notifier::{Notifier, Parts, Settings};
 use crate::platform::Platform;
-use crate::policy::{AllowList, Policy};
+use crate::policy::{AllowList, Policy, Rulebook};
+use crate::store::memory::Memory;
+use crate::store::trail::Scribe;
 
 /// When a simulated day begins.
 const T0: Timestamp = Timestamp(1_800_000_000_000);
@@ -189,16 +191,17 @@ fn start(day: &Arc<Day>, number: usize, generation: usize) -> (Running, Worker) 
         let own = process.allowed.iter().filter(|channel| channel.platform() == kind);
         (kind, AllowList::parse(kind, own.map(ChannelId::id)).unwrap())
     };
-    let policy = Arc::new(Policy::new(platforms.keys().copied().map(list).collect()));
+    let rules = Rulebook::from(Policy::new(platforms.keys().copied().map(list).collect()));
     let anywhere = |kind: &PlatformKind| (*kind, AllowList::parse(*kind, ["*"]).unwrap());
     let sends_by = match day.bug {
-        Some(Bug::AsksNobody) => Arc::new(Policy::new(platforms.keys().map(anywhere).collect())),
-        _ => Arc::clone(&policy),
+        Some(Bug::AsksNobody) => Policy::new(platforms.keys().map(anywhere).collect()).into(),
+        _ => rules.clone(),
     };
     let worker = Worker::new(
         outbox.clone(),
         platforms.clone(),
         sends_by,
+        Arc::default(),
         clock.clone(),
         day.metrics.clone(),
         delivery::Settings {
@@ -219,7 +222,20 @@ fn start(day: &Arc<Day>, number: usize, generation: usize) -> (Running, Worker) 
         stop: stop.clone(),
     };
     let metrics = day.metrics.clone();
-    let notifier =
-        Notifier::new(platforms, policy, outbox, worker.clone(), clock, metrics, settings);
+    // Refusals are nothing that a day is judged by.
+    let scribe = Arc::new(Scribe::new(Arc::new(Memory::default()), clock.clone()));
+    let notifier = Notifier::new(
+        Parts {
+            platforms,
+            rules,
+            guard: Arc::default(),
+            outbox,
+            scribe,
+            worker: worker.clone(),
+            clock,
+            metrics,
+        },
+        settings,
+    );
     (Running { process, notifier: Arc::new(notifier), stop }, worker)
 }

@@ -272,7 +272,7 @@ impl Platform for Face {
     /// Each word is a part.
     fn render(&self, document: &Document) -> Result<Vec<Part>, RenderError> {
         let words = document.texts().flat_map(|text| text.text.split_whitespace());
-        let part = |word: &str| TextPart { body: word.to_owned(), plain: word.to_owned() };
+        let part = |word: &str| TextPart::new(word, word);
         Ok(words.map(|word| Part::Text(part(word))).collect())
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{Sink, SinkExt, StreamExt};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::Sender;
@@ -63,7 +63,7 @@ pub(super) struct Connection<'a> {
 }
 
 /// The heart of a connection.
-struct Heart {
+pub(super) struct Heart {
     every: Duration,
     next: Instant,
     /// A heartbeat was sent and not acknowledged yet.
@@ -147,10 +147,10 @@ impl Connection<'_> {
     }
 
     /// Understands a frame; what is to be queued comes back.
-    async fn hear(
+    pub(super) async fn hear(
         &mut self,
         text: &str,
-        socket: &mut WebSocket,
+        socket: &mut (impl Sink<Message> + Unpin),
         heart: &mut Option<Heart>,
     ) -> Result<Option<Item>, End> {
         let Ok(frame) = serde_json::from_str::<Value>(text) else {
@@ -226,7 +226,7 @@ impl Connection<'_> {
     }
 
     /// Resumes the session, or begins one.
-    async fn introduce(&mut self, socket: &mut WebSocket) -> Result<(), End> {
+    async fn introduce(&mut self, socket: &mut (impl Sink<Message> + Unpin)) -> Result<(), End> {
         let token = self.discord.api.token.expose_secret().trim();
         let frame = match &*self.session {
             Some(session) => json!({ "op": 6, "d": {
@@ -243,7 +243,7 @@ impl Connection<'_> {
         write(socket, &frame).await
     }
 
-    async fn beat(&self, socket: &mut WebSocket) -> Result<(), End> {
+    async fn beat(&self, socket: &mut (impl Sink<Message> + Unpin)) -> Result<(), End> {
         let seq = self.session.as_ref().map(|session| session.seq);
         write(socket, &json!({ "op": 1, "d": seq })).await
     }
@@ -278,7 +278,7 @@ pub(super) const BAD_TOKEN: &str =
 /// The intent is not switched on.
 pub(super) const MISSING_INTENT: &str = "Discord does not grant the message content intent: switch on \"Message Content Intent\" for the bot in the developer portal, or set DISCORD_MENTION_ONLY=true";
 
-async fn write(socket: &mut WebSocket, frame: &Value) -> Result<(), End> {
+async fn write(socket: &mut (impl Sink<Message> + Unpin), frame: &Value) -> Result<(), End> {
     match timeout(WRITE, socket.send(Message::text(frame.to_string()))).await {
         Ok(Ok(())) => Ok(()),
         _ => Err(End::Lost("the connection to Discord's gateway broke".to_owned())),

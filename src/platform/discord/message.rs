@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::api::understood;
 use super::{Discord, Made, failure};
-use crate::model::{Button, ButtonStyle, CardPart, Failure, Part, Placement, Reason};
+use crate::model::{Button, ButtonStyle, CardPart, Failure, Mentions, Part, Placement, Reason};
 use crate::platform::Sent;
 
 /// No link previews.
@@ -17,7 +17,7 @@ const SUPPRESS_NOTIFICATIONS: u32 = 1 << 12;
 #[derive(Serialize)]
 struct Message<'a> {
     content: &'a str,
-    /// Left out, everything that looks like a mention would ping.
+    /// Left out, everything that looks like a mention would ping; so would whoever is replied to.
     allowed_mentions: AllowedMentions,
     flags: u32,
     /// An empty list takes them away.
@@ -37,13 +37,27 @@ struct New<'a> {
     message_reference: Option<Reference<'a>>,
 }
 
+/// <https://docs.discord.com/developers/resources/message#allowed-mentions-object>
 #[derive(Serialize)]
 pub(super) struct AllowedMentions {
-    parse: [&'static str; 0],
+    parse: Vec<&'static str>,
 }
 
 impl AllowedMentions {
-    pub(super) const NONE: Self = Self { parse: [] };
+    pub(super) const NONE: Self = Self { parse: Vec::new() };
+}
+
+impl From<Mentions> for AllowedMentions {
+    fn from(mentions: Mentions) -> Self {
+        let kinds = [
+            (mentions.broadcast, "everyone"),
+            (mentions.groups, "roles"),
+            (mentions.people, "users"),
+        ];
+        Self {
+            parse: kinds.into_iter().filter_map(|(calls, kind)| calls.then_some(kind)).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -95,6 +109,11 @@ fn text(part: &Part) -> &str {
     part.text().map_or("", |text| &text.body)
 }
 
+/// The kinds of mention that call people in this message.
+fn mentions(part: &Part) -> AllowedMentions {
+    part.text().map_or(AllowedMentions::NONE, |text| text.mentions.into())
+}
+
 impl Discord {
     pub(super) async fn post(
         &self,
@@ -106,7 +125,7 @@ impl Discord {
         let silent = if placement.silent { SUPPRESS_NOTIFICATIONS } else { 0 };
         let message = Message {
             content: text(part),
-            allowed_mentions: AllowedMentions::NONE,
+            allowed_mentions: mentions(part),
             flags: SUPPRESS_EMBEDS | silent,
             components: match part {
                 Part::Card(card) => Some(Row::all(card)),
@@ -149,7 +168,7 @@ impl Discord {
         };
         let message = Message {
             content: text(part),
-            allowed_mentions: AllowedMentions::NONE,
+            allowed_mentions: mentions(part),
             flags: SUPPRESS_EMBEDS,
             components: Some(components),
             new: None,

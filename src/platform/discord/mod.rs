@@ -15,6 +15,8 @@ mod config;
 mod events;
 mod failure;
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gateway;
 mod intake;
 mod interactions;

@@ -133,14 +133,19 @@ impl Link {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "render_rules.rs"]
+pub(crate) mod rules;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::rules::check;
     use super::*;
-    use crate::guard::{has_active_mention, rehearse};
+    use crate::guard::rehearse;
     use crate::model::PlatformKind;
-    use crate::render::samples::{RICH, any_text, holds, megabytes, seen, words};
+    use crate::render::samples::{RICH, any_text, megabytes};
 
     fn bodies(markdown: &str) -> Vec<String> {
         let rendered = rehearse(markdown, PlatformKind::Discord, parts).1;
@@ -149,34 +154,6 @@ mod tests {
 
     fn body(markdown: &str) -> String {
         bodies(markdown).join("\n=====\n")
-    }
-
-    fn check(markdown: &str) -> Result<(), String> {
-        let (document, rendered) = rehearse(markdown, PlatformKind::Discord, parts);
-        let rendered = match rendered {
-            Err(RenderError::Empty) if document.is_blank() => return Ok(()),
-            Err(RenderError::TooLong { .. }) if words(&document).len() > 4_000 => return Ok(()),
-            other => other.map_err(|error| error.to_string())?,
-        };
-        for part in &rendered {
-            let ensure = |good: bool, what: &str| {
-                good.then_some(()).ok_or_else(|| format!("{what}: {:.400?}", part.body))
-            };
-            ensure(part.body.chars().count() <= MOST_CHARACTERS, "too long")?;
-            ensure(!seen(&part.body).is_empty() && !seen(&part.plain).is_empty(), "blank")?;
-            ensure(!has_active_mention(&part.body, PlatformKind::Discord), "mention")?;
-            ensure(!has_active_mention(&part.plain, PlatformKind::Discord), "mention in plain")?;
-            ensure(part.body.matches("```").count() % 2 == 0, "fence left open")?;
-            let endless =
-                |line: &str| line.trim_start_matches("> ").trim_start().starts_with(">>>");
-            let outside = part.body.split("```").step_by(2);
-            ensure(!outside.flat_map(str::lines).any(endless), "quote without end")?;
-        }
-        let wanted = words(&document);
-        let plain: Vec<&str> = rendered.iter().map(|part| part.plain.as_str()).collect();
-        holds(&plain.concat(), &wanted)?;
-        let all: Vec<&str> = rendered.iter().map(|part| part.body.as_str()).collect();
-        holds(&all.concat(), &wanted)
     }
 
     #[test]
@@ -306,7 +283,7 @@ mod tests {
     fn a_label_that_looks_like_an_address_hides_none() {
         assert_eq!(
             body("[https://a.example](https://b.example)"),
-            "https://a.example (<https://b.example>)"
+            "`https://a.example` ([b.example](<https://b.example>))"
         );
     }
 

@@ -31,7 +31,7 @@ fn button(key: &str, style: ButtonStyle) -> Button {
 
 fn card() -> Part {
     Part::Card(CardPart {
-        text: TextPart { body: "**ask**".to_owned(), plain: "ask".to_owned() },
+        text: TextPart::new("**ask**", "ask"),
         rows: vec![
             vec![button("k1", ButtonStyle::Good), button("k2", ButtonStyle::Danger)],
             Vec::new(),

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use http::{HeaderMap, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
@@ -17,7 +17,6 @@ use slack_morphism::prelude::SlackSigningSecret;
 use slack_morphism::signature_verifier::{
     SlackEventSignatureVerifier, SlackEventSignatureVerifierError,
 };
-use tokio::time::timeout;
 
 use super::Config;
 use super::api::Api;
@@ -25,8 +24,10 @@ use super::home::Finder;
 use super::inbound::{Reader, Told};
 use super::origin::Origins;
 use crate::clock::Clock;
+use crate::platform::body::Bodies;
 use crate::platform::http::HttpClient;
 use crate::platform::listener::Inbox;
+use crate::telemetry::metrics::Refusal;
 
 /// The largest body that is read, in bytes.
 const MOST_BYTES: usize = 1024 * 1024;
@@ -34,19 +35,25 @@ const MOST_BYTES: usize = 1024 * 1024;
 const MOST_AGE: Duration = Duration::from_secs(5 * 60);
 /// How long a body may take to arrive; Slack itself gives up after 3 s.
 const ARRIVAL: Duration = Duration::from_secs(5);
+/// What all bodies together may hold, as far as they are longer than usual: whether Slack signed one is known when all of it
+/// is there. Slack comes again after a 503.
+const LONG_BODIES: usize = 16 * 1024 * 1024;
 
-struct Endpoint {
-    secret: SecretString,
-    finder: Finder,
-    origins: Origins,
-    inbox: Arc<dyn Inbox>,
-    clock: Arc<dyn Clock>,
+/// What the endpoint works with.
+pub(super) struct Endpoint {
+    pub(super) secret: SecretString,
+    pub(super) finder: Finder,
+    pub(super) origins: Origins,
+    pub(super) inbox: Arc<dyn Inbox>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) bodies: Bodies,
 }
 
 /// The endpoint; `None` without a signing secret, or without the bot's token.
 ///
-/// It answers 200 once an event is stored, and 503 when it is not, so that Slack tells it again. What Slack did not sign is
-/// refused with 401, what is too large with 413, both before it is read any further.
+/// It answers 200 once an event is stored, and 503 when it is not, or when there is no place for it, so that Slack tells
+/// it again. What Slack did not sign is refused with 401, what is too large with 413, both before it is read any further;
+/// what does not arrive within 5 s with 408.
 #[must_use]
 pub fn router(
     config: &Config,
@@ -58,52 +65,95 @@ pub fn router(
         config.signing_secret.clone().filter(|it| !it.expose_secret().trim().is_empty())?;
     let (base, bot) = (super::base(config)?, config.bot_token.clone()?);
     let finder = Finder::new(Api::new(http.clone(), base.clone(), bot));
-    let endpoint = Endpoint { secret, finder, origins: Origins::new(base), inbox, clock };
+    let (origins, bodies) = (Origins::new(base), bodies());
+    Some(route(Endpoint { secret, finder, origins, inbox, clock, bodies }))
+}
+
+/// What the endpoint takes of requests' bodies.
+pub(super) fn bodies() -> Bodies {
+    Bodies::new(MOST_BYTES, LONG_BODIES, ARRIVAL)
+}
+
+/// The one path.
+pub(super) fn route(endpoint: Endpoint) -> Router {
     let routes = get(certificate_check).post(take);
-    Some(Router::new().route("/slack/events", routes).with_state(Arc::new(endpoint)))
+    Router::new().route("/slack/events", routes).with_state(Arc::new(endpoint))
 }
 
 /// Slack looks at the certificate from time to time, with an unsigned GET.
-async fn certificate_check(RawQuery(query): RawQuery) -> StatusCode {
+async fn certificate_check(RawQuery(query): RawQuery) -> Response {
     let mut pairs = url::form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes());
     match pairs.any(|(name, value)| name == "ssl_check" && value == "1") {
-        true => StatusCode::OK,
-        false => StatusCode::METHOD_NOT_ALLOWED,
+        true => StatusCode::OK.into_response(),
+        false => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")]).into_response(),
     }
 }
 
 async fn take(State(endpoint): State<Arc<Endpoint>>, headers: HeaderMap, body: Body) -> Response {
-    match endpoint.take(&headers, body).await {
-        Ok(answer) => answer,
-        Err(status) => status.into_response(),
+    let taken = endpoint.take(&headers, body).await;
+    taken.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// A request that is not taken.
+#[derive(Debug)]
+enum Refused {
+    Status(StatusCode),
+    /// Part of it was not read: no other can follow it on its connection.
+    Unread(Refusal),
+}
+
+impl From<StatusCode> for Refused {
+    fn from(status: StatusCode) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let why = match self {
+            Self::Status(status) => return status.into_response(),
+            Self::Unread(why) => why,
+        };
+        let (status, sentence) = match why {
+            Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 1 MiB"),
+            Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+            Refusal::Full => (StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way"),
+            _ => (StatusCode::BAD_REQUEST, "the body ended early, or is not framed as HTTP wants"),
+        };
+        let body = Json(serde_json::json!({ "error": sentence }));
+        let mut answer = (status, [(header::CONNECTION, "close")], body).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            answer.headers_mut().insert(header::RETRY_AFTER, 1.into());
+        }
+        answer.extensions_mut().insert(why);
+        answer
     }
 }
 
 impl Endpoint {
-    async fn take(&self, headers: &HeaderMap, body: Body) -> Result<Response, StatusCode> {
+    async fn take(&self, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
         let told = header(headers, header::CONTENT_LENGTH.as_str());
         if told
             .and_then(|length| length.parse().ok())
             .is_some_and(|length: u64| length > MOST_BYTES as u64)
         {
-            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+            return Err(Refused::Unread(Refusal::TooLarge));
         }
         let stamp = Stamp::read(headers).ok_or(StatusCode::UNAUTHORIZED)?;
         if stamp.is_stale(self.clock.as_ref()) {
-            return Err(StatusCode::UNAUTHORIZED);
+            return Err(StatusCode::UNAUTHORIZED.into());
         }
-        let body = timeout(ARRIVAL, to_bytes(body, MOST_BYTES))
-            .await
-            .map_err(|_| StatusCode::REQUEST_TIMEOUT)?
-            .map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
+        let body = self.bodies.gather(body).await.map_err(Refused::Unread)?;
         // What Slack signs is text.
-        let body = std::str::from_utf8(&body).map_err(|_| StatusCode::UNAUTHORIZED)?;
+        let body = std::str::from_utf8(&body.bytes).map_err(|_| StatusCode::UNAUTHORIZED)?;
         if !stamp.signs(body, &self.secret) {
-            return Err(StatusCode::UNAUTHORIZED);
+            return Err(StatusCode::UNAUTHORIZED.into());
         }
         let json = header(headers, header::CONTENT_TYPE.as_str())
             .is_some_and(|kind| kind.trim_start().starts_with("application/json"));
-        if json { self.event(body, &stamp).await } else { self.form(body, &stamp).await }
+        let heard =
+            if json { self.event(body, &stamp).await } else { self.form(body, &stamp).await };
+        Ok(heard?)
     }
 
     async fn event(&self, body: &str, stamp: &Stamp<'_>) -> Result<Response, StatusCode> {

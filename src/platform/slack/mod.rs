@@ -7,6 +7,8 @@ mod config;
 pub mod events;
 mod failure;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod home;
 mod inbound;
 mod listener;

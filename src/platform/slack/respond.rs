@@ -30,6 +30,9 @@ struct Response<'a> {
     content: &'a SlackMessageContent,
     response_type: &'static str,
     replace_original: bool,
+    /// No previews: what a link leads to is not fetched.
+    unfurl_links: bool,
+    unfurl_media: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     thread_ts: Option<&'a str>,
 }
@@ -50,6 +53,8 @@ pub(super) async fn answer(
         content,
         response_type: "in_channel",
         replace_original: replace,
+        unfurl_links: false,
+        unfurl_media: false,
         thread_ts: thread,
     };
     let request = http.request(Method::POST, url).timeout(WITHIN).json(&body);

@@ -163,7 +163,7 @@ impl Wiring {
     }
 
     /// Understands a frame: what is to be stored goes to the lanes, what concerns nobody is acknowledged.
-    fn told(&self, text: &str, acks: &mpsc::UnboundedSender<String>) -> Option<Note> {
+    pub(super) fn told(&self, text: &str, acks: &mpsc::UnboundedSender<String>) -> Option<Note> {
         let frame: Value = serde_json::from_str(text).ok()?;
         let string = |name: &str| frame.get(name).and_then(Value::as_str);
         let kind = string("type")?;

@@ -93,7 +93,7 @@ async fn a_reply_stands_in_its_thread_and_shows_in_the_channel_only_if_asked() {
 #[tokio::test]
 async fn a_long_notification_text_is_shortened_because_slack_would_split_it() {
     let world = workspace().await;
-    let part = Part::Text(TextPart { body: "é".repeat(12_000), plain: "é".repeat(12_000) });
+    let part = Part::Text(TextPart::new("é".repeat(12_000), "é".repeat(12_000)));
     deliver(&slack(&world), &step(Action::Send { part })).await.unwrap();
     let body = world.asked("/chat.postMessage")[0].json();
     assert_eq!(body["text"].as_str().unwrap().chars().count(), 3900);

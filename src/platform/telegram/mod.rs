@@ -5,6 +5,8 @@ mod chats;
 mod config;
 mod failure;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod messages;
 mod polling;
 pub mod render;

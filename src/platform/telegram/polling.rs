@@ -451,7 +451,7 @@ impl<'a> Session<'a> {
 }
 
 /// The number of the first update in an answer of Telegram's that cannot be read as a whole.
-fn number_within(body: &[u8]) -> Option<i64> {
+pub(super) fn number_within(body: &[u8]) -> Option<i64> {
     const NAME: &[u8] = b"\"update_id\":";
     if !body.trim_ascii_start().starts_with(b"{\"ok\":true") {
         return None;

@@ -11,6 +11,8 @@ fn outline(markdown: &str) -> Vec<String> {
                 Style::Strike => "s".to_owned(),
                 Style::Code => "c".to_owned(),
                 Style::Link(url) => url.clone(),
+                Style::User(id) => format!("user {id}"),
+                Style::Mention(mention) => mention.clone(),
             };
             marked.push_str(&format!(
                 " {{{}={}}}",

@@ -9,6 +9,60 @@ use crate::sandbox::Vendor;
 use crate::sandbox::people::{NAMES, person};
 use crate::sandbox::state::Message;
 
+/// The mentions that notify, of those in a text.
+pub(super) struct Allowed {
+    pub everyone: bool,
+    pub roles: Which,
+    pub users: Which,
+    /// Whoever is answered.
+    pub answered: bool,
+}
+
+/// The roles, or the users, that a mention notifies.
+pub(super) enum Which {
+    All,
+    Listed(Vec<String>),
+}
+
+impl Allowed {
+    /// Where a request says nothing.
+    pub(super) const fn all() -> Self {
+        Self { everyone: true, roles: Which::All, users: Which::All, answered: true }
+    }
+}
+
+impl Which {
+    fn has(&self, id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(ids) => ids.iter().any(|listed| listed == id),
+        }
+    }
+}
+
+/// Whom a text notifies. A space of no width in the middle of `@everyone` is no help: Discord reads over it.
+pub(super) fn pings(text: &str, allowed: &Allowed) -> Vec<String> {
+    let bare = text.replace(['\u{200b}', '\u{2060}', '\u{feff}'], "");
+    let words = ["@everyone", "@here"].into_iter().filter(|word| bare.contains(word));
+    let mut pings: Vec<String> =
+        words.filter(|_| allowed.everyone).map(ToOwned::to_owned).collect();
+    for piece in text.split("<@").skip(1) {
+        let Some((inside, _)) = piece.split_once('>') else { continue };
+        let (ping, id, which) = match inside.strip_prefix('&') {
+            Some(role) => (format!("@&{role}"), role, &allowed.roles),
+            None => {
+                let user = inside.strip_prefix('!').unwrap_or(inside);
+                (format!("@{user}"), user, &allowed.users)
+            }
+        };
+        let snowflake = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
+        if snowflake && which.has(id) && !pings.contains(&ping) {
+            pings.push(ping);
+        }
+    }
+    pings
+}
+
 /// The text as it is sent: a client turns `@herald` into `<@ID>` as it is typed.
 pub(super) fn as_sent(message: &Message) -> String {
     if message.bot {

@@ -6,12 +6,14 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use super::mentions::{self, Allowed, Which};
 use super::places::user_object;
 use super::upload::Upload;
-use super::{BOT_ID, Refused, UNKNOWN_MESSAGE, components, mentions};
+use super::{BOT_ID, Refused, UNKNOWN_MESSAGE, components};
 use crate::sandbox::exchange::Desk;
 use crate::sandbox::moment::iso;
-use crate::sandbox::state::{Button, Message, State};
+use crate::sandbox::people::person;
+use crate::sandbox::state::{Button, Message, State, everyone};
 use crate::sandbox::{Event, Vendor};
 
 const CONTENT: usize = 2000;
@@ -32,7 +34,10 @@ pub(super) fn only(body: &Map<String, Value>, known: &[&str]) -> Result<(), Refu
 /// What a message says, checked.
 pub(super) struct Content {
     pub(super) text: String,
-    pub(super) pings: bool,
+    /// Whom its mentions notify.
+    pub(super) pings: Vec<String>,
+    /// Whoever is answered is notified, too.
+    pub(super) pings_answered: bool,
     /// `None`: nothing was said about them.
     pub(super) buttons: Option<Vec<Vec<Button>>>,
 }
@@ -64,12 +69,12 @@ pub(super) fn content(body: &Map<String, Value>, files: bool) -> Result<Content,
     if !flags.is_null() && flags.as_u64().is_none_or(|flags| flags & !FLAGS != 0) {
         return Err(Refused::field("flags", "BASE_TYPE_CHOICES", "Invalid flags."));
     }
-    let parsed = allowed_mentions(body)?;
-    let everyone = text.contains("@everyone") || text.contains("@here");
+    let allowed = allowed_mentions(body)?;
     Ok(Content {
         text: text.to_owned(),
         buttons: components::buttons(body)?,
-        pings: everyone && parsed.is_none_or(|parse| parse.contains(&"everyone")),
+        pings: mentions::pings(text, &allowed),
+        pings_answered: allowed.answered,
     })
 }
 
@@ -114,11 +119,12 @@ fn embeds(body: &Map<String, Value>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The kinds of mention that work; `None`: all of them, because nothing was said.
-fn allowed_mentions(body: &Map<String, Value>) -> Result<Option<Vec<&str>>, Refused> {
+/// The mentions that work: all of them where nothing is said.
+/// <https://docs.discord.com/developers/resources/message#allowed-mentions-object>
+fn allowed_mentions(body: &Map<String, Value>) -> Result<Allowed, Refused> {
     let wrong = |why| Refused::field("allowed_mentions", "BASE_TYPE_CHOICES", why);
     let allowed = match body.get("allowed_mentions") {
-        None | Some(Value::Null) => return Ok(None),
+        None | Some(Value::Null) => return Ok(Allowed::all()),
         Some(Value::Object(allowed)) => allowed,
         Some(_) => return Err(wrong("Only dictionaries may be used in a DictType")),
     };
@@ -145,7 +151,17 @@ fn allowed_mentions(body: &Map<String, Value>) -> Result<Option<Vec<&str>>, Refu
             ));
         }
     }
-    Ok(Some(parse))
+    let which = |kind: &str| {
+        let listed = allowed.get(kind).and_then(Value::as_array).into_iter().flatten();
+        let listed = listed.filter_map(Value::as_str).map(str::to_owned);
+        if parse.contains(&kind) { Which::All } else { Which::Listed(listed.collect()) }
+    };
+    Ok(Allowed {
+        everyone: parse.contains(&"everyone"),
+        roles: which("roles"),
+        users: which("users"),
+        answered: allowed.get("replied_user") == Some(&Value::Bool(true)),
+    })
 }
 
 /// The nonce, if the request wants it to be recognised.
@@ -239,8 +255,13 @@ pub(super) fn create(
         return Ok(object(first, &channel, desk.state));
     }
     let reply_to = answered(channel, body, desk)?;
+    let asker = reply_to.as_deref().filter(|_| content.pings_answered).and_then(|id| {
+        let first = desk.state.find(Vendor::Discord, channel, id).filter(|first| !first.bot)?;
+        Some(format!("@{}", person(Vendor::Discord, &first.author).id))
+    });
     let (message, place) = post(channel, content, body, desk, |message, state| {
         message.reply_to = reply_to;
+        message.pings.extend(asker);
         message.files = files.into_iter().map(|file| file.kept(&state.discord.next_id())).collect();
     });
     if let Some(nonce) = nonce {
@@ -270,7 +291,8 @@ pub(super) fn post(
         reply_to: None,
         edited: false,
         deleted: false,
-        pinged_everyone: content.pings,
+        pinged_everyone: everyone(&content.pings),
+        pings: content.pings,
         buttons: content.buttons.unwrap_or_default(),
         files: Vec::new(),
         only_for: None,

@@ -34,6 +34,7 @@ function marksOf(message, platform) {
   if (message.deleted) mark("(deleted)");
   if (platform === "slack" && message.payload?.reply_broadcast) mark("also sent to the channel");
   if (message.pinged_everyone) mark("notified everyone", { class: "mark ping" });
+  else if (message.pings?.length) mark(`notified ${message.pings.join(", ")}`, { class: "mark ping" });
   return marks;
 }
 

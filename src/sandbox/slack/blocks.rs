@@ -52,13 +52,30 @@ impl Said {
     }
 }
 
-/// Whether text with working mentions notifies a whole channel. Both `<!channel>` and `<!channel|label>` do.
-pub(super) fn pings_everyone(text: &str) -> bool {
-    ["<!channel", "<!here", "<!everyone"].iter().any(|mention| {
-        text.match_indices(mention).any(|(at, _)| {
-            text.get(at + mention.len()..).is_some_and(|rest| rest.starts_with(['>', '|']))
-        })
-    })
+/// Whom text with working mentions notifies: `<!channel>`, `<!subteam^S0ONCALL>` and `<@U0ALICE>`, each also with a label.
+/// <https://docs.slack.dev/messaging/formatting-message-text#mentions>
+pub(super) fn pings(text: &str) -> Vec<String> {
+    let named = |token: &str| {
+        let what = token.split('|').next().unwrap_or_default();
+        let id = |id: &str, kinds: &[char]| {
+            let shaped = id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+            (id.starts_with(kinds) && shaped).then(|| format!("@{id}"))
+        };
+        match what.strip_prefix('!') {
+            Some(word @ ("channel" | "here" | "everyone")) => Some(format!("@{word}")),
+            Some(group) => id(group.strip_prefix("subteam^")?, &['S']),
+            None => id(what.strip_prefix('@')?, &['U', 'W']),
+        }
+    };
+    let mut pings = Vec::new();
+    for piece in text.split('<').skip(1) {
+        if let Some(ping) = piece.split_once('>').and_then(|(token, _)| named(token))
+            && !pings.contains(&ping)
+        {
+            pings.push(ping);
+        }
+    }
+    pings
 }
 
 fn wrong(pointer: &str, why: &str) -> Refused {

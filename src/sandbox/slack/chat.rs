@@ -6,7 +6,7 @@ use super::blocks::{self, Refused};
 use super::{Arguments, HOST, is_true, known_channel, required, shape, text_of, warn};
 use crate::sandbox::channels::{Channel, Standing};
 use crate::sandbox::exchange::Desk;
-use crate::sandbox::state::{Button, Message, State};
+use crate::sandbox::state::{Button, Message, State, everyone};
 use crate::sandbox::{Event, Vendor};
 
 /// Longer text is cut off.
@@ -31,7 +31,8 @@ pub(super) fn writable<'a>(id: Option<&str>, state: &'a State) -> Result<&'a Cha
 /// What a message says: checked, with the text that people see.
 pub(super) struct Content {
     pub shown: String,
-    pub pings: bool,
+    /// Whom its mentions notify.
+    pub pings: Vec<String>,
     pub buttons: Vec<Vec<Button>>,
 }
 
@@ -71,7 +72,7 @@ pub(super) fn content(arguments: &Arguments) -> Result<Content, Refused> {
         (None, Some(said)) => (said.shown, said.active),
         (None, None) => (text.to_owned(), if mrkdwn { text.to_owned() } else { String::new() }),
     };
-    Ok(Content { pings: blocks::pings_everyone(&active), buttons: blocks::buttons(blocks), shown })
+    Ok(Content { pings: blocks::pings(&active), buttons: blocks::buttons(blocks), shown })
 }
 
 /// <https://docs.slack.dev/messaging/message-metadata>
@@ -138,7 +139,8 @@ pub(super) fn post(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Refus
             reply_to: None,
             edited: false,
             deleted: false,
-            pinged_everyone: content.pings,
+            pinged_everyone: everyone(&content.pings),
+            pings: content.pings.clone(),
             buttons: content.buttons.clone(),
             files: Vec::new(),
             only_for: None,
@@ -157,6 +159,16 @@ pub(super) fn post(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Refus
         warn(&mut body, "message_truncated");
     }
     Ok(body)
+}
+
+/// An edit notifies those who are new in it.
+pub(super) fn notify(message: &mut Message, pings: Vec<String>) {
+    message.pinged_everyone |= everyone(&pings);
+    for ping in pings {
+        if !message.pings.contains(&ping) {
+            message.pings.push(ping);
+        }
+    }
 }
 
 /// Text in the pieces that Slack makes of it.
@@ -190,7 +202,7 @@ pub(super) fn update(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, Ref
     let content = content(&arguments)?;
     found.text = content.shown;
     found.buttons = content.buttons;
-    found.pinged_everyone |= content.pings;
+    notify(found, content.pings);
     found.payload = Value::Object(arguments.clone());
     found.edited = true;
     let message = found.clone();

@@ -100,6 +100,7 @@ pub(super) fn complete(arguments: &Arguments, desk: Desk<'_>) -> Result<Value, R
         edited: false,
         deleted: false,
         pinged_everyone: false,
+        pings: Vec::new(),
         buttons: Vec::new(),
         files,
         only_for: None,

@@ -14,7 +14,7 @@ use super::blocks::Refused;
 use super::{Arguments, chat, is_true, refuse, text_of};
 use crate::clock::Timestamp;
 use crate::sandbox::exchange::{Answer, Call, Desk, exchange};
-use crate::sandbox::state::Message;
+use crate::sandbox::state::{Message, everyone};
 use crate::sandbox::{Event, Vendor, World};
 
 /// How often it may be used.
@@ -115,7 +115,7 @@ fn answer(token: &str, body: &[u8], desk: Desk<'_>) -> Result<(), (StatusCode, S
     if let Some(found) = found {
         found.text = content.shown;
         found.buttons = content.buttons;
-        found.pinged_everyone |= content.pings;
+        chat::notify(found, content.pings);
         found.payload = Value::Object(arguments);
         found.edited = true;
         let message = found.clone();
@@ -133,7 +133,8 @@ fn answer(token: &str, body: &[u8], desk: Desk<'_>) -> Result<(), (StatusCode, S
         reply_to: None,
         edited: false,
         deleted: false,
-        pinged_everyone: content.pings,
+        pinged_everyone: everyone(&content.pings),
+        pings: content.pings,
         buttons: content.buttons,
         files: Vec::new(),
         only_for: private.then_some(author),

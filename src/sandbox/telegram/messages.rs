@@ -118,6 +118,7 @@ fn post(
         edited: false,
         deleted: false,
         pinged_everyone: false,
+        pings: pings(formatted),
         buttons,
         files,
         only_for: None,
@@ -133,6 +134,20 @@ fn post(
     }
     desk.events.push(Event::Message { message });
     Ok(result)
+}
+
+/// Whom a text notifies: names in it, and links to users.
+fn pings(formatted: &Formatted) -> Vec<String> {
+    let units: Vec<u16> = formatted.text.encode_utf16().collect();
+    let found = entities::find(&formatted.text);
+    let named = found.iter().filter(|entity| entity.get("type") == Some(&json!("mention")));
+    let named = named.filter_map(|entity| {
+        let place = |name: &str| usize::try_from(entity.get(name)?.as_u64()?).ok();
+        let offset = place("offset")?;
+        units.get(offset..offset + place("length")?).map(String::from_utf16_lossy)
+    });
+    let linked = formatted.entities.iter().filter_map(|entity| entity.pointer("/user/id"));
+    named.chain(linked.map(|id| format!("@{id}"))).collect()
 }
 
 /// The message that is answered, if it is there.

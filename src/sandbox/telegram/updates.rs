@@ -138,6 +138,7 @@ pub(super) fn answer(given: &Parameters, desk: Desk<'_>) -> Result<Value, Refuse
             edited: false,
             deleted: false,
             pinged_everyone: false,
+            pings: Vec::new(),
             buttons: Vec::new(),
             files: Vec::new(),
             only_for: Some(query.author),

@@ -4,6 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Served, json as answer, serve};
+use crate::sandbox::Speech;
 
 const ALERTS: &str = "100000000000000001";
 
@@ -38,19 +39,44 @@ async fn a_message_is_kept_as_sent_and_answered_in_discords_form() {
 }
 
 #[tokio::test]
-async fn everyone_is_pinged_unless_mentions_are_off() {
+async fn mentions_notify_unless_they_are_off() {
     let served = serve().await;
-    for (body, pings) in [
-        (json!({ "content": "@everyone" }), true),
-        (json!({ "content": "@here", "allowed_mentions": { "parse": ["everyone"] } }), true),
-        (json!({ "content": "@here", "allowed_mentions": { "parse": ["users"] } }), false),
-        (json!({ "content": "everyone" }), false),
+    let all = "@everyone <@&5> <@7> <@!8> <@x>";
+    let cases: [(serde_json::Value, &[&str]); 9] = [
+        (json!({ "content": all }), &["@everyone", "@&5", "@7", "@8"]),
+        (json!({ "content": all, "allowed_mentions": {} }), &[]),
+        (json!({ "content": all, "allowed_mentions": { "parse": [] } }), &[]),
+        (json!({ "content": all, "allowed_mentions": { "parse": ["users"] } }), &["@7", "@8"]),
+        (json!({ "content": all, "allowed_mentions": { "parse": ["roles"] } }), &["@&5"]),
+        (
+            json!({ "content": all, "allowed_mentions": { "users": ["8"], "roles": ["1"] } }),
+            &["@8"],
+        ),
+        (json!({ "content": "x@here", "allowed_mentions": { "parse": ["everyone"] } }), &["@here"]),
+        (json!({ "content": "@\u{200b}everyone <@\u{200b}7>" }), &["@everyone"]),
+        (json!({ "content": "everyone" }), &[]),
+    ];
+    let channel = format!("discord:{ALERTS}");
+    for (body, pings) in cases {
+        let answer = post(&served, ALERTS, body.clone()).await.1;
+        let last = served.world.messages(&channel).pop().unwrap();
+        assert_eq!(last.pings, pings, "{body}");
+        let everyone = pings.iter().any(|ping| ["@everyone", "@here"].contains(ping));
+        assert_eq!(answer["mention_everyone"], everyone, "{body}");
+    }
+    let text = "a question".to_owned();
+    let speech = Speech { channel: channel.clone(), text, ..Speech::default() };
+    let said = served.world.speak(&speech).unwrap().unwrap().id;
+    for (allowed, pings) in [
+        (json!(null), vec!["@300000000000000001"]),
+        (json!({ "parse": [], "replied_user": true }), vec!["@300000000000000001"]),
+        (json!({ "parse": ["users"] }), vec![]),
     ] {
-        assert_eq!(
-            post(&served, ALERTS, body.clone()).await.1["mention_everyone"],
-            pings,
-            "{body}"
-        );
+        let reference = json!({ "message_id": said });
+        let body =
+            json!({ "content": "x", "message_reference": reference, "allowed_mentions": allowed });
+        assert_eq!(post(&served, ALERTS, body).await.0, 200);
+        assert_eq!(served.world.messages(&channel).pop().unwrap().pings, pings, "{allowed}");
     }
 }
 

@@ -246,22 +246,30 @@ async fn an_update_keeps_what_it_does_not_name() {
 }
 
 #[tokio::test]
-async fn broadcasts_are_seen() {
+async fn whom_a_message_notifies_is_seen() {
     let served = serve().await;
-    let cases = [
-        (json!({ "text": "<!channel> x" }), true),
-        (json!({ "text": "<!here|here> x" }), true),
-        (json!({ "blocks": markdown("x <!everyone>") }), true),
-        (json!({ "text": "<!channel>", "blocks": markdown("calm") }), false),
-        (json!({ "text": "&lt;!channel&gt; @channel" }), false),
-        (json!({ "text": "<!channel>", "mrkdwn": false }), false),
-        (json!({ "text": "<!channels>" }), false),
+    let cases: [(serde_json::Value, &[&str]); 10] = [
+        (json!({ "text": "<!channel> x <!channel>" }), &["@channel"]),
+        (json!({ "text": "<!here|here> x" }), &["@here"]),
+        (json!({ "blocks": markdown("x <!everyone>") }), &["@everyone"]),
+        (
+            json!({ "blocks": markdown("<@U0ALICE> <!subteam^S0OPS|@ops>") }),
+            &["@U0ALICE", "@S0OPS"],
+        ),
+        (json!({ "text": "<!channel>", "blocks": markdown("calm") }), &[]),
+        (json!({ "text": "&lt;!channel&gt; @channel @U0ALICE" }), &[]),
+        (json!({ "text": "<!channel>", "mrkdwn": false }), &[]),
+        (json!({ "text": "<!channels> <!\u{200b}here> <@alice> <@\u{200b}U0ALICE>" }), &[]),
+        (json!({ "text": "<!here <@U0ALICE" }), &[]),
+        (json!({ "text": "<https://x.example|<!here>" }), &["@here"]),
     ];
     for (mut arguments, pings) in cases {
         arguments["channel"] = json!("C0ALERTS");
         assert_eq!(post(&served, arguments.clone()).await["ok"], true);
         let last = served.world.messages("slack:C0ALERTS").pop().unwrap();
-        assert_eq!(last.pinged_everyone, pings, "{arguments}");
+        assert_eq!(last.pings, pings, "{arguments}");
+        let everyone = ["@channel", "@here", "@everyone"].iter().any(|word| pings.contains(word));
+        assert_eq!(last.pinged_everyone, everyone, "{arguments}");
     }
 }
 

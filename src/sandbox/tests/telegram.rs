@@ -15,6 +15,23 @@ async fn send(served: &Served, parameters: Value) -> (u16, Value) {
 }
 
 #[tokio::test]
+async fn names_and_links_to_users_notify() {
+    let served = serve().await;
+    for (text, pings) in [
+        (
+            "🦀 @alice_x, ask <a href=\"tg://user?id=5000000001\">her</a>",
+            vec!["@alice_x", "@5000000001"],
+        ),
+        ("<a href=\"https://x.example\">x</a> tg://user?id=1 mail a@bcdef.example", vec![]),
+    ] {
+        let sent = json!({ "chat_id": ALERTS, "text": text, "parse_mode": "HTML" });
+        assert_eq!(send(&served, sent).await.0, 200);
+        let last = served.world.messages(&format!("telegram:{ALERTS}")).pop().unwrap();
+        assert_eq!(last.pings, pings, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_message_is_kept_as_sent_and_answered_in_telegrams_form() {
     let served = serve().await;
     let sent = json!({

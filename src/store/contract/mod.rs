@@ -1,9 +1,11 @@
 //! What every store has to do, whatever its engine: a suite per trait, run on each.
 
+pub(crate) mod audit;
 pub(crate) mod inbound;
 pub(crate) mod leases;
 mod listing;
 pub(crate) mod outbox;
+mod rate;
 mod retention;
 
 use std::time::Duration;

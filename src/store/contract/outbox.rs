@@ -10,6 +10,7 @@ use crate::model::{
     Placement, PlatformKind, Reason, Scope, Step, TextPart,
 };
 use crate::platform::{Credential, Pace};
+use crate::policy::Rate;
 use crate::store::{
     Backlog, Claim, Claimant, Enqueued, Filter, Hold, NewDelivery, Outbox, Recorded, Settled,
     StoreError, TOO_OFTEN, Verdict,
@@ -33,7 +34,7 @@ fn with_secret(fingerprint: &str, pace: Pace) -> Claimant {
 }
 
 pub(super) fn submission(channel: &str, text: &str) -> NewDelivery {
-    let part = Part::Text(TextPart { body: text.to_owned(), plain: text.to_owned() });
+    let part = Part::Text(TextPart::new(text, text));
     let step = Step { nonce: text.to_owned(), action: Action::Send { part } };
     let channel = ChannelId::new(PlatformKind::Slack, channel).unwrap();
     let (id, client) = (DeliveryId::new(T0), ClientName::new("agent"));
@@ -48,6 +49,8 @@ pub(super) fn submission(channel: &str, text: &str) -> NewDelivery {
         submitter: "p1".to_owned(),
         pace: FAST,
         idempotency_key: None,
+        rate: Rate::default(),
+        filtered: Vec::new(),
         content_hash: text.to_owned(),
         same_since: None,
     }
@@ -122,6 +125,7 @@ pub(crate) async fn submit_again(
 pub(crate) async fn suite<S: Outbox, F: Future<Output = S>>(open: impl Fn() -> F) {
     without_retention(&open).await;
     super::retention::suite(&open).await;
+    super::rate::suite(&open).await;
 }
 
 /// The same for a store that keeps everything.

@@ -6,8 +6,9 @@ use sqlx::Row;
 use super::outbox::{by_id, lock_lane};
 use super::{Db, query, storable};
 use crate::clock::Timestamp;
-use crate::model::{Delivery, DeliveryId, DeliveryState};
-use crate::store::rows::to_json;
+use crate::model::{ClientName, Delivery, DeliveryId, DeliveryState};
+use crate::store::rate::{self, Excess, Lately};
+use crate::store::rows::{count, to_json};
 use crate::store::{Enqueued, NewDelivery, StoreError};
 
 /// A number that submissions share if one may repeat the other. `None` for one that repeats nothing.
@@ -17,12 +18,22 @@ pub(super) fn sameness(new: &NewDelivery) -> Option<i64> {
         (None, Some(_)) => ("content", &new.content_hash),
         (None, None) => return None,
     };
-    let client = new.delivery.client.as_str();
+    Some(number(kind, &new.delivery.client, what))
+}
+
+/// A number for what may be done by one at a time.
+fn number(kind: &str, client: &ClientName, what: &str) -> i64 {
     let digest = Sha256::digest(format!("{kind}\0{client}\0{what}"));
-    digest.first_chunk().map(|bytes| i64::from_be_bytes(*bytes))
+    digest.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes))
 }
 
 pub(super) async fn enqueue(db: Db<'_>, new: &NewDelivery) -> Result<Enqueued, StoreError> {
+    if new.rate.is_limited()
+        && let Some(excess) = too_much(db, new).await?
+    {
+        // What failed is not tried anew: that would be one more.
+        return Ok(find_same(db, new, false).await?.unwrap_or(Enqueued::TooMuch(excess)));
+    }
     let d = &new.delivery;
     // Unless it repeats another one, the lane first, and the delivery from what that returns: its number is given while
     // the lane is locked, so that the numbers of a lane are seen in their order.
@@ -62,12 +73,42 @@ pub(super) async fn enqueue(db: Db<'_>, new: &NewDelivery) -> Result<Enqueued, S
     if stored.rows_affected() > 0 {
         return Ok(Enqueued::New);
     }
-    let same = find_same(db, new).await?;
+    let same = find_same(db, new, true).await?;
     same.ok_or_else(|| StoreError::Corrupt("what a submission repeats is not there".to_owned()))
 }
 
+/// Whether its client has submitted as much as it may. Until the end of the transaction nobody else finds out for the same
+/// client: what one stores, the next one counts.
+async fn too_much(db: Db<'_>, new: &NewDelivery) -> Result<Option<Excess>, StoreError> {
+    let d = &new.delivery;
+    query("SELECT pg_advisory_xact_lock($1)")
+        .bind(number("rate", &d.client, ""))
+        .execute(&mut *db)
+        .await?;
+    let row = query(
+        "SELECT count(*) AS messages, count(DISTINCT lane) AS channels, count(*) FILTER (WHERE lane = $3) AS here,
+             min(created_at) AS first FROM deliveries WHERE client = $1 AND created_at > $2",
+    )
+    .bind(d.client.as_str())
+    .bind(rate::since(d.created_at).0)
+    .bind(d.channel.to_string())
+    .fetch_one(db)
+    .await?;
+    let lately = Lately {
+        messages: count(row.try_get("messages")?),
+        channels: count(row.try_get("channels")?),
+        here: count(row.try_get("here")?),
+        first: row.try_get::<Option<i64>, _>("first")?.map(Timestamp),
+    };
+    Ok(rate::excess(new.rate, lately, d.created_at))
+}
+
 /// The delivery that a submission repeats: by its key, or by its content within the window.
-async fn find_same(db: Db<'_>, new: &NewDelivery) -> Result<Option<Enqueued>, StoreError> {
+async fn find_same(
+    db: Db<'_>,
+    new: &NewDelivery,
+    retry: bool,
+) -> Result<Option<Enqueued>, StoreError> {
     let client = new.delivery.client.as_str();
     let row = if let Some(key) = &new.idempotency_key {
         query("SELECT id, state, content_hash FROM deliveries WHERE client = $1 AND idempotency_key = $2")
@@ -95,6 +136,9 @@ async fn find_same(db: Db<'_>, new: &NewDelivery) -> Result<Option<Enqueued>, St
     let id = row.try_get::<&str, _>("id")?.parse::<DeliveryId>();
     let id = id.map_err(|error| StoreError::Corrupt(format!("deliveries.id: {error}")))?;
     let failed = row.try_get::<&str, _>("state")? == DeliveryState::Failed.as_str();
+    if failed && !retry {
+        return Ok(None);
+    }
     let Delivery { created_at, deadline, .. } = new.delivery;
     let again = failed && requeue(db, id, created_at, deadline, Some(new)).await?;
     let Some(same) = by_id(db, id).await? else {

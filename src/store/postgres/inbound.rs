@@ -10,6 +10,7 @@ use super::retention::forget;
 use super::{Db, Postgres, StoreError, query, storable};
 use crate::clock::Timestamp;
 use crate::model::Event;
+use crate::model::audit::{Act, Entry};
 use crate::store::rows::to_json;
 use crate::store::{
     ConversationKey, Conversations, Forgotten, Held, Hints, Mark, Recorded, Saved, Waiting,
@@ -26,7 +27,8 @@ impl Conversations for Postgres {
             let mut db = self.begin().await?;
             let new = take(&mut db, conversation, event).await?;
             if new {
-                db.commit().await?;
+                let accepted = Entry::event(Act::InboundAccepted, event);
+                self.commit(db, vec![accepted], event.at).await?;
                 self.notices.conversation(conversation);
             } else {
                 // What is known makes no conversation.
@@ -88,7 +90,11 @@ impl Conversations for Postgres {
         self.access(async {
             let mut db = self.begin().await?;
             let recorded = save(&mut db, held, saved, now, lease).await?;
-            db.commit().await?;
+            let said = match recorded {
+                Recorded::Done => saved.audit.clone(),
+                Recorded::Fenced => Vec::new(),
+            };
+            self.commit(db, said, now).await?;
             // This process ends, and somebody else goes on.
             if saved.release && saved.due.is_some_and(|due| due <= now) {
                 self.notices.conversation(&held.conversation);

@@ -10,7 +10,11 @@ use super::{Db, StoreError, query};
 /// How long all of it may take, and another process's before it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Each brings the schema to its own number.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/1.sql"),
+    include_str!("migrations/2.sql"),
+    include_str!("migrations/3.sql"),
+];
 /// Whoever migrates holds this lock until its transaction ends: "herald" in ASCII.
 const LOCK: i64 = 0x6865_7261_6C64;
 

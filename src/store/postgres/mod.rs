@@ -32,6 +32,7 @@ mod retention;
 pub(crate) mod server;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod url;
 
 use std::sync::{Arc, Mutex};
@@ -46,8 +47,10 @@ use tokio_util::task::AbortOnDropHandle;
 use self::clock::DatabaseClock;
 use self::notices::{Notices, Patience};
 use self::outbox::Probe;
+use self::trail::Pens;
 pub use self::url::{check, secrets};
 use super::StoreError;
+use super::trail::Settings;
 use crate::clock::Clock;
 
 /// How long an access waits for a connection.
@@ -75,6 +78,8 @@ pub struct Postgres {
     clock: Arc<DatabaseClock>,
     probe: Mutex<Probe>,
     notices: Arc<Notices>,
+    /// What writes the audit trail.
+    pens: Pens,
     /// How to reach the server, for whoever needs a connection of their own.
     options: PgConnectOptions,
     _keeping_time: AbortOnDropHandle<()>,
@@ -88,12 +93,25 @@ impl Postgres {
     /// When the URL is malformed, the server does not answer or does not let Herald in, or the schema was written by a
     /// newer Herald.
     pub async fn open(url: &SecretString, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        Self::open_with(url, clock, Patience::default()).await
+        Self::open_with(url, clock, &Settings::default()).await
     }
 
-    async fn open_with(
+    /// The same, with an audit trail that is written like this.
+    ///
+    /// # Errors
+    /// Those of [`Postgres::open`].
+    pub async fn open_with(
         url: &SecretString,
         clock: Arc<dyn Clock>,
+        audit: &Settings,
+    ) -> Result<Self, StoreError> {
+        Self::open_patiently(url, clock, audit, Patience::default()).await
+    }
+
+    async fn open_patiently(
+        url: &SecretString,
+        clock: Arc<dyn Clock>,
+        audit: &Settings,
         patience: Patience,
     ) -> Result<Self, StoreError> {
         let place = url::read(url)?;
@@ -139,6 +157,7 @@ impl Postgres {
             clock,
             probe: Mutex::default(),
             notices,
+            pens: Pens::new(audit, place.connections),
             options: place.options,
             _keeping_time: keeping_time,
             _telling: telling,

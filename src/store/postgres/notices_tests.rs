@@ -23,7 +23,14 @@ const QUICK: Patience = Patience {
 
 async fn open(url: &str, patience: Patience) -> Postgres {
     let url = SecretString::from(url);
-    Postgres::open_with(&url, Arc::new(SystemClock), patience).await.unwrap()
+    Postgres::open_patiently(
+        &url,
+        Arc::new(SystemClock),
+        &crate::store::trail::Settings::default(),
+        patience,
+    )
+    .await
+    .unwrap()
 }
 
 /// The connections that listen in the schema of this store.

@@ -13,6 +13,7 @@ use super::claim::{claim, keep_bot, lock_bot};
 use super::enqueue::{enqueue, requeue, sameness};
 use super::{Db, Postgres, Statement, StoreError, query, retention, storable};
 use crate::clock::Timestamp;
+use crate::model::audit::Entry;
 use crate::model::{ClientName, Delivery, DeliveryId, Pause, PlatformKind, Reason, Scope};
 use crate::store::bot::Bot;
 use crate::store::rows::{count, delivery, platform, readable, to_json};
@@ -49,7 +50,12 @@ impl Outbox for Postgres {
                 None => self.begin().await?,
             };
             let enqueued = enqueue(&mut db, &new).await?;
-            db.commit().await?;
+            let said = match &enqueued {
+                Enqueued::New => self.pens.submitted(&new.delivery, &new),
+                Enqueued::Retried(again) => self.pens.submitted(again, &new),
+                Enqueued::Repeated(_) | Enqueued::KeyReused | Enqueued::TooMuch(_) => Vec::new(),
+            };
+            self.commit(db, said, new.delivery.created_at).await?;
             self.notices.accepts_as(&new.submitter);
             if matches!(enqueued, Enqueued::New | Enqueued::Retried(_)) {
                 self.notices.queued();
@@ -79,7 +85,10 @@ impl Outbox for Postgres {
         self.access(async {
             let mut db = self.begin().await?;
             let (recorded, submitter) = record(&mut db, epoch, settled).await?;
-            db.commit().await?;
+            let delivery = &settled.delivery;
+            let said = Entry::ended(delivery).filter(|_| recorded == Recorded::Done);
+            let at = delivery.finished_at.unwrap_or(delivery.deadline);
+            self.commit(db, said.into_iter().collect(), at).await?;
             if let Some(submitter) = submitter.filter(|_| settled.delivery.state.is_final()) {
                 self.notices.ended(settled.delivery.id, &submitter);
             }
@@ -170,7 +179,7 @@ impl Outbox for Postgres {
             let refused = bot.resume(now);
             keep_bot(&mut db, platform, &bot).await?;
             prolong(&mut db, platform, refused).await?;
-            db.commit().await?;
+            self.commit(db, Entry::resumed(platform), now).await?;
             self.notices.queued();
             Ok(())
         })
@@ -241,7 +250,8 @@ impl Outbox for Postgres {
             let mut db = self.begin().await?;
             let requeued = requeue(&mut db, id, now, deadline, None).await?;
             let delivery = by_id(&mut db, id).await?;
-            db.commit().await?;
+            let said = Entry::retried(delivery.as_ref().filter(|_| requeued));
+            self.commit(db, said, now).await?;
             if requeued {
                 self.notices.queued();
             }
@@ -261,9 +271,10 @@ impl Outbox for Postgres {
             let mut db = self.begin().await?;
             lock_lane(&mut db, id).await?;
             let Some(mut delivery) = by_id(&mut db, id).await? else { return Ok(None) };
+            let before = delivery.state;
             delivery.call_off(reason, hint.to_owned(), now);
             save(COUNT, &delivery, 0, delivery.deadline)?.execute(&mut *db).await?;
-            db.commit().await?;
+            self.commit(db, Entry::called_off(&delivery, before, reason), now).await?;
             Ok(Some(delivery))
         })
         .await

@@ -57,6 +57,32 @@ async fn keeps_the_contract_of_the_way_in() {
     contract::leases::suite(async || open(&schema().unwrap()).await).await;
 }
 
+impl contract::audit::Intruder for Postgres {
+    async fn run(&self, sql: &str) {
+        let mut db = self.begin().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *db).await.unwrap();
+        db.commit().await.unwrap();
+    }
+}
+
+async fn open_audited(url: &str, settings: &Settings) -> Postgres {
+    Postgres::open_with(&url.into(), Arc::new(SystemClock), settings).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_the_contract_of_the_audit_trail() {
+    let Some(_) = schema() else { return };
+    contract::audit::suite(async |settings: Settings| {
+        open_audited(&schema().unwrap(), &settings).await
+    })
+    .await;
+    contract::audit::shared(async |mine: Settings, theirs: Settings| {
+        let url = schema().unwrap();
+        (open_audited(&url, &mine).await, open_audited(&url, &theirs).await)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_replicas_may_start_at_once() {
     let Some(url) = schema() else { return };

@@ -1,28 +1,40 @@
 //! Submissions on their way in: stored once, however often they come.
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 use super::outbox::by_id;
+use super::trail::{append, argument};
 use super::writer::Tx;
 use crate::clock::Timestamp;
 use crate::model::{Delivery, DeliveryId, DeliveryState};
-use crate::store::rows::to_json;
+use crate::store::rate::{self, Excess, Lately};
+use crate::store::rows::{count, to_json};
 use crate::store::{Enqueued, NewDelivery, StoreError};
 
-/// Stores a submission unless it repeats one: then nothing is changed. The window counts where there is no key.
+/// Stores a submission unless it repeats one: then nothing is changed. The window counts where there is no key. What the
+/// audit trail says about it, `?1`, follows.
 const STORE: &str = "
-    INSERT INTO lanes (lane, platform, pending, interval_ms, burst) SELECT ?4, ?16, 1, ?17, ?18
-    WHERE NOT EXISTS (SELECT 1 FROM deliveries WHERE client = ?2 AND idempotency_key = ?10)
-    AND (?10 IS NOT NULL OR ?19 IS NULL OR NOT EXISTS (
-        SELECT 1 FROM deliveries WHERE client = ?2 AND content_hash = ?11 AND created_at > ?19))
-    ON CONFLICT (lane) DO UPDATE SET pending = pending + 1, interval_ms = ?17, burst = ?18;
+    INSERT INTO lanes (lane, platform, pending, interval_ms, burst) SELECT ?5, ?17, 1, ?18, ?19
+    WHERE NOT EXISTS (SELECT 1 FROM deliveries WHERE client = ?3 AND idempotency_key = ?11)
+    AND (?11 IS NOT NULL OR ?20 IS NULL OR NOT EXISTS (
+        SELECT 1 FROM deliveries WHERE client = ?3 AND content_hash = ?12 AND created_at > ?20))
+    ON CONFLICT (lane) DO UPDATE SET pending = pending + 1, interval_ms = ?18, burst = ?19;
     INSERT INTO deliveries (id, client, submitter, lane, placement, thread_key, edits, steps, state, warnings,
         idempotency_key, content_hash, deadline, created_at, invitation, traceparent)
-    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'queued', ?9, ?10, ?11, ?12, ?13, ?14, ?15 WHERE changes() > 0";
+    SELECT ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'queued', ?10, ?11, ?12, ?13, ?14, ?15, ?16 WHERE changes() > 0";
 
 pub(super) async fn enqueue(tx: &mut Tx<'_>, new: NewDelivery) -> Result<Enqueued, StoreError> {
+    if new.rate.is_limited()
+        && let Some(excess) = too_much(tx.db().await?, &new).await?
+    {
+        // What failed is not tried anew: that would be one more.
+        let same = find_same(tx.db().await?, &new, false).await?;
+        return Ok(same.unwrap_or(Enqueued::TooMuch(excess)));
+    }
     let d = &new.delivery;
-    let store = sqlx::query(STORE)
+    let draft = tx.draft(tx.pen.submitted(d, &new), d.created_at).await?;
+    let store = sqlx::query(AssertSqlSafe(format!("{STORE}{}", append(true))))
+        .bind(argument(&draft)?)
         .bind(d.id.to_string())
         .bind(d.client.as_str())
         .bind(&new.submitter)
@@ -43,16 +55,51 @@ pub(super) async fn enqueue(tx: &mut Tx<'_>, new: NewDelivery) -> Result<Enqueue
         .bind(new.pace.burst)
         .bind(new.same_since.map(|since| since.0));
     if tx.run_last(store).await?.changed > 0 {
+        tx.pen.wrote(draft);
         return Ok(Enqueued::New);
     }
-    let same = find_same(tx.db().await?, &new).await?;
+    let same = repeated(tx, &new).await?;
     same.ok_or_else(|| StoreError::Corrupt("what a submission repeats is not there".to_owned()))
+}
+
+/// What a submission repeats, and what the trail says where that is tried anew.
+async fn repeated(tx: &mut Tx<'_>, new: &NewDelivery) -> Result<Option<Enqueued>, StoreError> {
+    let same = find_same(tx.db().await?, new, true).await?;
+    if let Some(Enqueued::Retried(again)) = &same {
+        tx.note(tx.pen.submitted(again, new), new.delivery.created_at).await?;
+    }
+    Ok(same)
+}
+
+/// Whether its client has submitted as much as it may.
+async fn too_much(
+    db: &mut SqliteConnection,
+    new: &NewDelivery,
+) -> Result<Option<Excess>, StoreError> {
+    let d = &new.delivery;
+    let row = sqlx::query(
+        "SELECT count(*) AS messages, count(DISTINCT lane) AS channels, count(*) FILTER (WHERE lane = ?3) AS here,
+             min(created_at) AS first FROM deliveries WHERE client = ?1 AND created_at > ?2",
+    )
+    .bind(d.client.as_str())
+    .bind(rate::since(d.created_at).0)
+    .bind(d.channel.to_string())
+    .fetch_one(db)
+    .await?;
+    let lately = Lately {
+        messages: count(row.try_get("messages")?),
+        channels: count(row.try_get("channels")?),
+        here: count(row.try_get("here")?),
+        first: row.try_get::<Option<i64>, _>("first")?.map(Timestamp),
+    };
+    Ok(rate::excess(new.rate, lately, d.created_at))
 }
 
 /// The delivery that a submission repeats: by its key, or by its content within the window.
 async fn find_same(
     db: &mut SqliteConnection,
     new: &NewDelivery,
+    retry: bool,
 ) -> Result<Option<Enqueued>, StoreError> {
     let client = new.delivery.client.as_str();
     let row = if let Some(key) = &new.idempotency_key {
@@ -81,6 +128,9 @@ async fn find_same(
     let id = row.try_get::<&str, _>("id")?.parse::<DeliveryId>();
     let id = id.map_err(|error| StoreError::Corrupt(format!("deliveries.id: {error}")))?;
     let failed = row.try_get::<&str, _>("state")? == DeliveryState::Failed.as_str();
+    if failed && !retry {
+        return Ok(None);
+    }
     if failed {
         refill(db, id, &new.delivery).await?;
         let Delivery { created_at, deadline, .. } = new.delivery;

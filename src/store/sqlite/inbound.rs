@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 use super::hold::{hold, waiting};
 use super::retention::forget;
+use super::trail::{append, argument};
+use super::writer::Tx;
 use super::{Sqlite, StoreError};
 use crate::clock::Timestamp;
 use crate::model::Event;
+use crate::model::audit::{Act, Entry};
 use crate::store::rows::to_json;
 use crate::store::{ConversationKey, Conversations, Forgotten, Held, Recorded, Saved, Waiting};
 
@@ -21,7 +24,9 @@ impl Conversations for Sqlite {
         event: &Event,
     ) -> Result<bool, StoreError> {
         let (conversation, event) = (conversation.clone(), event.clone());
-        self.writer.write(|db| Box::pin(async move { take(db, &conversation, &event).await })).await
+        self.writer
+            .transact(|tx| Box::pin(async move { take(tx, &conversation, &event).await }))
+            .await
     }
 
     async fn knows(&self, conversation: &ConversationKey) -> Result<bool, StoreError> {
@@ -67,8 +72,15 @@ impl Conversations for Sqlite {
         let (conversation, epoch) = (held.conversation.clone(), held.epoch);
         let saved = saved.clone();
         self.writer
-            .write(move |db| {
-                Box::pin(async move { save(db, &conversation, epoch, &saved, now, lease).await })
+            .transact(move |tx| {
+                Box::pin(async move {
+                    let db = tx.db().await?;
+                    let recorded = save(db, &conversation, epoch, &saved, now, lease).await?;
+                    if recorded == Recorded::Done {
+                        tx.note(saved.audit, now).await?;
+                    }
+                    Ok(recorded)
+                })
             })
             .await
     }
@@ -143,11 +155,7 @@ impl Conversations for Sqlite {
     }
 }
 
-async fn take(
-    db: &mut SqliteConnection,
-    conversation: &str,
-    event: &Event,
-) -> Result<bool, StoreError> {
+async fn take(tx: &mut Tx<'_>, conversation: &str, event: &Event) -> Result<bool, StoreError> {
     let stored = sqlx::query(
         "INSERT INTO events (platform, id, conversation, event, at) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (platform, id) DO NOTHING RETURNING seq",
@@ -157,19 +165,24 @@ async fn take(
     .bind(conversation)
     .bind(to_json(event)?)
     .bind(event.at.0)
-    .fetch_optional(&mut *db)
+    .fetch_optional(tx.db().await?)
     .await?;
     let Some(stored) = stored else { return Ok(false) };
-    sqlx::query(
-        "INSERT INTO conversations (conversation, waiting, changed_at) VALUES (?1, ?2, ?3)
+    let accepted = Entry::event(Act::InboundAccepted, event);
+    let draft = tx.draft(vec![accepted], event.at).await?;
+    let waits = format!(
+        "INSERT INTO conversations (conversation, waiting, changed_at) VALUES (?2, ?3, ?4)
          ON CONFLICT (conversation) DO UPDATE
-         SET waiting = coalesce(waiting, ?2), changed_at = max(changed_at, ?3)",
-    )
-    .bind(conversation)
-    .bind(stored.try_get::<i64, _>("seq")?)
-    .bind(event.at.0)
-    .execute(db)
-    .await?;
+         SET waiting = coalesce(waiting, ?3), changed_at = max(changed_at, ?4){}",
+        append(true)
+    );
+    let waits = sqlx::query(AssertSqlSafe(waits))
+        .bind(argument(&draft)?)
+        .bind(conversation.to_owned())
+        .bind(stored.try_get::<i64, _>("seq")?)
+        .bind(event.at.0);
+    tx.run_last(waits).await?;
+    tx.pen.wrote(draft);
     Ok(true)
 }
 

@@ -10,9 +10,11 @@ mod inbound;
 mod leases;
 mod outbox;
 mod retention;
+mod trail;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{
@@ -23,19 +25,22 @@ use tokio::time::Instant;
 
 use self::writer::{BoxFuture, Writer};
 use super::StoreError;
+use super::trail::{Book, Pen, Seal, Settings};
 
 /// The database's name in the data directory.
 const FILE: &str = "herald.db";
 /// How long a process waits for another one's write.
 const BUSY: Duration = Duration::from_secs(5);
 /// Each brings the schema to its own number (`PRAGMA user_version`).
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/1.sql"),
     include_str!("migrations/2.sql"),
     include_str!("migrations/3.sql"),
     include_str!("migrations/4.sql"),
     include_str!("migrations/5.sql"),
     include_str!("migrations/6.sql"),
+    include_str!("migrations/7.sql"),
+    include_str!("migrations/8.sql"),
 ];
 
 /// The store in one SQLite database.
@@ -43,6 +48,9 @@ pub struct Sqlite {
     writer: Writer,
     /// `None` in memory, where the one connection is the database.
     readers: Option<SqlitePool>,
+    /// What seals the audit trail.
+    seal: Seal,
+    book: Arc<Book>,
 }
 
 impl Sqlite {
@@ -51,9 +59,27 @@ impl Sqlite {
     /// # Errors
     /// When SQLite cannot start.
     pub async fn in_memory() -> Result<Self, StoreError> {
+        Self::in_memory_with(&Settings::default()).await
+    }
+
+    /// The same, with an audit trail that is written like this.
+    ///
+    /// # Errors
+    /// When SQLite cannot start.
+    pub async fn in_memory_with(audit: &Settings) -> Result<Self, StoreError> {
         let mut db = SqliteConnectOptions::new().in_memory(true).connect().await?;
         migrate(&mut db).await?;
-        Ok(Self { writer: Writer::start(db)?, readers: None })
+        Self::start(db, None, audit)
+    }
+
+    fn start(
+        db: SqliteConnection,
+        readers: Option<SqlitePool>,
+        audit: &Settings,
+    ) -> Result<Self, StoreError> {
+        let book = Arc::default();
+        let writer = Writer::start(db, Pen::new(audit, &book))?;
+        Ok(Self { writer, readers, seal: Seal::new(audit.key.as_ref()), book })
     }
 
     /// Whether there is a store in `directory`. Makes nothing.
@@ -68,6 +94,14 @@ impl Sqlite {
     /// When the directory cannot be made or written, is on a network file system, or the database was written by a
     /// newer Herald.
     pub async fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_with(directory, &Settings::default()).await
+    }
+
+    /// The same, with an audit trail that is written like this.
+    ///
+    /// # Errors
+    /// Those of [`Sqlite::open`].
+    pub async fn open_with(directory: &Path, audit: &Settings) -> Result<Self, StoreError> {
         prepare(directory)?;
         let options = SqliteConnectOptions::new()
             .filename(directory.join(FILE))
@@ -89,7 +123,7 @@ impl Sqlite {
             StoreError::Database(error) => unusable(error),
             other => other,
         })?;
-        Ok(Self { writer: Writer::start(db)?, readers: Some(readers) })
+        Self::start(db, Some(readers), audit)
     }
 
     /// Runs `work` on a snapshot of what is committed.

@@ -9,13 +9,16 @@ use tokio::time::Instant;
 
 use super::claim::{bot, claim, keep_bot, may_be_due};
 use super::enqueue::{enqueue, requeue};
+use super::trail::{append, argument};
 use super::writer::{Script, Tx};
 use super::{Sqlite, StoreError, retention};
 use crate::clock::Timestamp;
+use crate::model::audit::Entry;
 use crate::model::{
     ClientName, Delivery, DeliveryId, DeliveryState, Pause, PlatformKind, Reason, Scope,
 };
 use crate::store::rows::{count, delivery, platform, readable, to_json};
+use crate::store::trail::Draft;
 use crate::store::{
     Backlog, Claim, Claimant, Enqueued, Filter, NewDelivery, Outbox, Recorded, Settled, Trouble,
 };
@@ -138,12 +141,14 @@ impl Outbox for Sqlite {
 
     async fn resume(&self, platform: PlatformKind, now: Timestamp) -> Result<(), StoreError> {
         self.writer
-            .write(move |db| {
+            .transact(move |tx| {
                 Box::pin(async move {
+                    let db = tx.db().await?;
                     let mut bot = bot(db, platform).await?;
                     let refused = bot.resume(now);
                     keep_bot(db, platform, &bot).await?;
-                    prolong(db, platform, refused).await
+                    prolong(db, platform, refused).await?;
+                    tx.note(Entry::resumed(platform), now).await
                 })
             })
             .await
@@ -208,17 +213,21 @@ impl Outbox for Sqlite {
         deadline: Timestamp,
     ) -> Result<Option<Delivery>, StoreError> {
         self.writer
-            .write(move |db| {
+            .transact(move |tx| {
                 Box::pin(async move {
+                    let db = tx.db().await?;
                     let Some(delivery) = by_id(db, id).await? else {
                         return Ok(None);
                     };
                     let ended =
                         matches!(delivery.state, DeliveryState::Failed | DeliveryState::Unknown);
-                    if ended && delivery.expunged_at.is_none() {
-                        requeue(db, id, now, deadline, None).await?;
+                    if !ended || delivery.expunged_at.is_some() {
+                        return Ok(Some(delivery));
                     }
-                    by_id(db, id).await
+                    requeue(db, id, now, deadline, None).await?;
+                    let again = by_id(db, id).await?;
+                    tx.note(Entry::retried(again.as_ref()), now).await?;
+                    Ok(again)
                 })
             })
             .await
@@ -233,13 +242,16 @@ impl Outbox for Sqlite {
     ) -> Result<Option<Delivery>, StoreError> {
         let hint = hint.to_owned();
         self.writer
-            .write(move |db| {
+            .transact(move |tx| {
                 Box::pin(async move {
+                    let db = tx.db().await?;
                     let Some(mut delivery) = by_id(db, id).await? else {
                         return Ok(None);
                     };
+                    let before = delivery.state;
                     delivery.call_off(reason, hint, now);
-                    save(COUNT, &delivery, 0, delivery.deadline)?.execute(db).await?;
+                    save(COUNT, &delivery, 0, delivery.deadline, None)?.execute(db).await?;
+                    tx.note(Entry::called_off(&delivery, before, reason), now).await?;
                     Ok(Some(delivery))
                 })
             })
@@ -346,25 +358,32 @@ pub(super) async fn by_id(
 
 /// Lets go of a lane, if it is still held by the same claim, and counts what is pending in it.
 const RELEASE: &str = "
-    UPDATE lanes SET lease_until = 0, owner = NULL, not_before = max(not_before, ?15), pending = pending + ?16 - (
-        SELECT count(*) FROM deliveries WHERE id = ?1 AND finished_at IS NULL)
-    WHERE lane = ?17 AND epoch = ?18";
+    UPDATE lanes SET lease_until = 0, owner = NULL, not_before = max(not_before, ?16), pending = pending + ?17 - (
+        SELECT count(*) FROM deliveries WHERE id = ?2 AND finished_at IS NULL)
+    WHERE lane = ?18 AND epoch = ?19";
 /// Counts what is pending in a lane.
 const COUNT: &str = "
-    UPDATE lanes SET pending = pending + ?16 - (
-        SELECT count(*) FROM deliveries WHERE id = ?1 AND finished_at IS NULL)
-    WHERE lane = ?17";
+    UPDATE lanes SET pending = pending + ?17 - (
+        SELECT count(*) FROM deliveries WHERE id = ?2 AND finished_at IS NULL)
+    WHERE lane = ?18";
 /// Writes what can change of a delivery, if its lane was changed.
 const SAVE: &str = "
-    UPDATE deliveries SET placement = ?2, cursor = ?3, state = ?4, attempts = ?5, doubtful_since = ?6, resent = ?7,
-        messages = ?8, permalink = ?9, reason = ?10, hint = ?11, warnings = ?12,
-        deadline = min(deadline, ?13), finished_at = ?14
-    WHERE id = ?1 AND changes() > 0";
+    UPDATE deliveries SET placement = ?3, cursor = ?4, state = ?5, attempts = ?6, doubtful_since = ?7, resent = ?8,
+        messages = ?9, permalink = ?10, reason = ?11, hint = ?12, warnings = ?13,
+        deadline = min(deadline, ?14), finished_at = ?15
+    WHERE id = ?2 AND changes() > 0";
 
 async fn record(tx: &mut Tx<'_>, epoch: i64, settled: Settled) -> Result<Recorded, StoreError> {
     let Settled { delivery, hold, thread, verdict, doubt: _ } = settled;
     let held = hold.filter(|hold| hold.scope == Scope::Channel).map_or(0, |hold| hold.until.0);
-    let save = save(RELEASE, &delivery, held, NEVER)?.bind(epoch);
+    let draft = match Entry::ended(&delivery) {
+        Some(ended) => {
+            let at = delivery.finished_at.unwrap_or(delivery.deadline);
+            Some(tx.draft(vec![ended], at).await?)
+        }
+        None => None,
+    };
+    let save = save(RELEASE, &delivery, held, NEVER, draft.as_ref())?.bind(epoch);
     let of_the_bot = verdict.is_some() || hold.is_some_and(|hold| hold.scope == Scope::Credential);
     let ran = match of_the_bot || thread.is_some() {
         true => tx.run(save).await?,
@@ -372,6 +391,9 @@ async fn record(tx: &mut Tx<'_>, epoch: i64, settled: Settled) -> Result<Recorde
     };
     if ran.changed == 0 {
         return Ok(Recorded::Fenced);
+    }
+    if let Some(draft) = draft {
+        tx.pen.wrote(draft);
     }
     if let (Some(key), Some(thread)) = (&delivery.thread_key, thread) {
         sqlx::query("INSERT OR IGNORE INTO threads (client, lane, thread_key, placement) VALUES (?1, ?2, ?3, ?4)")
@@ -416,13 +438,17 @@ async fn prolong(
 }
 
 /// The script that writes a delivery, after what `first` does to its lane, which waits until `held`; it may end earlier, at `deadline`.
+/// What the audit trail says about it, `?1`, follows.
 fn save(
     first: &str,
     delivery: &Delivery,
     held: i64,
     deadline: Timestamp,
+    said: Option<&Draft>,
 ) -> Result<Script, StoreError> {
-    Ok(sqlx::query(AssertSqlSafe(format!("{first}; {SAVE}")))
+    let append = said.map(|_| append(true)).unwrap_or_default();
+    Ok(sqlx::query(AssertSqlSafe(format!("{first}; {SAVE}{append}")))
+        .bind(said.map(argument).transpose()?)
         .bind(delivery.id.to_string())
         .bind(to_json(&delivery.placement)?)
         .bind(i64::try_from(delivery.cursor).unwrap_or(i64::MAX))

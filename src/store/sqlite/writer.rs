@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::store::StoreError;
+use crate::store::trail::Pen;
 
 /// The most changes in one commit, so that the first does not wait for ever.
 const MOST_PER_COMMIT: usize = 256;
@@ -49,6 +50,8 @@ pub(super) struct Ran {
 /// The transaction of a change.
 pub(super) struct Tx<'c> {
     db: &'c mut SqliteConnection,
+    /// What writes the audit trail.
+    pub(super) pen: &'c mut Pen,
     /// Nothing else is in its commit.
     alone: bool,
     /// What begins it; empty once it has begun.
@@ -179,13 +182,13 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread; it ends with the last handle.
-    pub(super) fn start(db: SqliteConnection) -> Result<Self, StoreError> {
+    pub(super) fn start(db: SqliteConnection, pen: Pen) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let health = Arc::<Mutex<Health>>::default();
         let (told, runtime) = (Arc::clone(&health), Handle::current());
         std::thread::Builder::new()
             .name("herald-store".to_owned())
-            .spawn(move || runtime.block_on(commit_in_groups(db, waiting, told)))
+            .spawn(move || runtime.block_on(commit_in_groups(db, pen, waiting, told)))
             .map_err(sqlx::Error::Io)?;
         Ok(Self { jobs, health })
     }
@@ -243,13 +246,14 @@ fn locked(health: &Mutex<Health>) -> MutexGuard<'_, Health> {
 
 async fn commit_in_groups(
     mut db: SqliteConnection,
+    mut pen: Pen,
     mut waiting: mpsc::Receiver<Box<dyn Job>>,
     health: Arc<Mutex<Health>>,
 ) {
     let mut group = Vec::with_capacity(MOST_PER_COMMIT);
     let mut so_far = changes(&mut db).await;
     while waiting.recv_many(&mut group, MOST_PER_COMMIT).await > 0 {
-        let end = commit(&mut db, &mut group).await;
+        let end = commit(&mut db, &mut pen, &mut group).await;
         let before = so_far;
         match &end {
             Ok(End::Nothing) => {}
@@ -305,11 +309,15 @@ enum End {
     Committed(i64),
 }
 
-async fn commit(db: &mut SqliteConnection, group: &mut [Box<dyn Job>]) -> Result<End, sqlx::Error> {
+async fn commit(
+    db: &mut SqliteConnection,
+    pen: &mut Pen,
+    group: &mut [Box<dyn Job>],
+) -> Result<End, sqlx::Error> {
     let ended = async {
         let end = match group {
-            [job] => run_alone(db, job.as_mut()).await,
-            several => run_together(db, several).await?,
+            [job] => run_alone(db, pen, job.as_mut()).await,
+            several => run_together(db, pen, several).await?,
         };
         if let Some(end) = end {
             return Ok(end);
@@ -320,14 +328,17 @@ async fn commit(db: &mut SqliteConnection, group: &mut [Box<dyn Job>]) -> Result
     if matches!(ended, Ok(End::Undone) | Err(_)) {
         // Fails where SQLite has rolled back by itself (disk full), which is just as well.
         let _ = db.execute("ROLLBACK").await;
+        pen.doubt();
+    } else {
+        pen.keep();
     }
     ended
 }
 
 /// How it ended, or `None` if it is to be committed.
-async fn run_alone(db: &mut SqliteConnection, job: &mut dyn Job) -> Option<End> {
+async fn run_alone(db: &mut SqliteConnection, pen: &mut Pen, job: &mut dyn Job) -> Option<End> {
     let begin = if job.only_reads() { "" } else { ALONE };
-    let mut tx = Tx { db, alone: true, begin, committed: None };
+    let mut tx = Tx { db, pen, alone: true, begin, committed: None };
     let succeeded = job.run(&mut tx).await;
     // Where it has not begun, or not again, there is nothing left to commit.
     if tx.begin == begin {
@@ -339,6 +350,7 @@ async fn run_alone(db: &mut SqliteConnection, job: &mut dyn Job) -> Option<End> 
 /// How they ended, or `None` if they are to be committed.
 async fn run_together(
     db: &mut SqliteConnection,
+    pen: &mut Pen,
     group: &mut [Box<dyn Job>],
 ) -> Result<Option<End>, sqlx::Error> {
     let writes = group.iter().any(|job| !job.only_reads());
@@ -348,10 +360,11 @@ async fn run_together(
     let mut begin = AMONG_OTHERS;
     for job in group {
         if job.only_reads() {
-            job.run(&mut Tx { db, alone: false, begin: "", committed: None }).await;
+            job.run(&mut Tx { db, pen, alone: false, begin: "", committed: None }).await;
             continue;
         }
-        let mut tx = Tx { db, alone: false, begin, committed: None };
+        let mark = pen.mark();
+        let mut tx = Tx { db, pen, alone: false, begin, committed: None };
         let succeeded = job.run(&mut tx).await;
         // One that did nothing needs no end.
         if tx.begin == begin {
@@ -360,6 +373,7 @@ async fn run_together(
         begin = AFTER_ANOTHER;
         if !succeeded {
             db.execute("ROLLBACK TO change; RELEASE change").await?;
+            pen.back(mark);
             begin = AMONG_OTHERS;
         }
     }

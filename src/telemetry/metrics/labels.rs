@@ -29,7 +29,8 @@ macro_rules! words {
             pub(super) const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// The word.
-            pub(super) const fn as_str(self) -> &'static str {
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
         }
@@ -47,13 +48,23 @@ words! {
     Gate {
         /// When it was submitted: nothing was stored.
         Submit = "submit",
+        /// When the guard looked at it: nothing was stored.
+        Guard = "guard",
+        /// When there was too much: nothing was stored.
+        Rate = "rate",
         /// When it was about to be sent: the rules had changed.
         Send = "send",
     }
-    /// What was neutralised.
+    /// What was neutralised, or told about.
     Redaction {
         /// A mention.
         Mention = "mention",
+        /// Characters that nobody sees.
+        Characters = "characters",
+        /// A link that leads elsewhere than it says.
+        Link = "link",
+        /// What looks like a secret.
+        Secret = "secret",
     }
     /// What a process holds while it works on it.
     Lease {
@@ -125,6 +136,42 @@ words! {
         Conversations = "conversations",
         /// Buttons that are not in use any more.
         Buttons = "buttons",
+        /// Rows of the audit trail.
+        Audit = "audit",
+    }
+    /// Where a request went.
+    Route {
+        /// `/mcp`.
+        Mcp = "mcp",
+        /// `/slack/events`.
+        Slack = "slack",
+        /// `/healthz`, `/readyz`.
+        Probe = "probe",
+        /// Anywhere else.
+        Other = "other",
+        /// It cannot be told: the request was never read.
+        None = "none",
+    }
+    /// Why a request was not let through, besides its token.
+    Refusal {
+        /// No HTTP, or a head that is too long: 400, 414, 431.
+        BadHead = "bad_head",
+        /// A body that is too long: 413.
+        TooLarge = "too_large",
+        /// A body that did not come in time: 408.
+        TooSlow = "too_slow",
+        /// A body that ended early or was not framed as HTTP wants: 400.
+        Broken = "broken",
+        /// An answer that was not read in time: the connection was cut.
+        SlowReader = "slow_reader",
+        /// Too much was under way: 503.
+        Full = "full",
+        /// Too much of this client's was under way: 429.
+        ClientFull = "client_full",
+        /// Too many requests of this client in a minute: 429.
+        Rate = "rate",
+        /// Too many wrong tokens from this address: 429.
+        Guessing = "guessing",
     }
     /// Who speaks.
     Source {
@@ -132,6 +179,19 @@ words! {
         Tool = "tool",
         /// The bot.
         Bot = "bot",
+    }
+}
+
+impl Route {
+    /// Where this path leads.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        match path {
+            "/mcp" => Self::Mcp,
+            "/slack/events" => Self::Slack,
+            "/healthz" | "/readyz" => Self::Probe,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -185,11 +245,27 @@ sets! {
     Paused { platform: PlatformKind, scope: Scope }
     Lost { kind: Lease }
     Removed { what: Kept }
+    Audited { r#type: &'static str }
+    Refused { route: Route, why: Refusal }
     Stands { platform: PlatformKind, state: &'static str }
     Heard { platform: PlatformKind, outcome: Taking }
     Agent { agent: String }
     TurnEnd { agent: String, outcome: TurnOutcome }
     Approval { agent: String, decision: Decision }
     Tool { tool: &'static str }
+    Read { outcome: &'static str }
     Call { tool: &'static str, outcome: &'static str }
+}
+
+impl Redaction {
+    /// The kind that one of the guard's rules is of.
+    #[must_use]
+    pub fn of(rule: &str) -> Self {
+        match rule {
+            "mention" => Self::Mention,
+            "characters" => Self::Characters,
+            "link" => Self::Link,
+            _ => Self::Secret,
+        }
+    }
 }

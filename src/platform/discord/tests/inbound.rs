@@ -15,7 +15,7 @@ use crate::model::{Button, ButtonStyle, CardPart, FilePart, TextPart};
 use crate::platform::listener::{Cursor, Ears, Inbox, Listener, NotTaken, Standing, Taken};
 
 fn card() -> Part {
-    let text = TextPart { body: "sure?".to_owned(), plain: "sure?".to_owned() };
+    let text = TextPart::new("sure?", "sure?");
     let button = |key: &str, style| Button { key: key.to_owned(), label: "Go".to_owned(), style };
     Part::Card(CardPart {
         text,

@@ -10,7 +10,7 @@ fn card() -> Part {
         style,
     };
     Part::Card(CardPart {
-        text: TextPart { body: "<b>May I?</b>".to_owned(), plain: "May I?".to_owned() },
+        text: TextPart::new("<b>May I?</b>", "May I?"),
         rows: vec![
             vec![
                 button("k-1", "Approve", ButtonStyle::Good),

@@ -1,0 +1,68 @@
+//! Where the settings came from, so that they can be read again while Herald runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use super::{Config, ConfigError, VARIABLES};
+
+/// The file and the variables that settings were read from.
+#[derive(Clone)]
+pub struct Source {
+    file: Option<PathBuf>,
+    /// What the environment said at the start; it cannot change, but the files that it names can.
+    environment: BTreeMap<String, SecretString>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({:?}, {} variables)", self.file, self.environment.len())
+    }
+}
+
+impl Source {
+    pub(super) fn new(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Self {
+        let names = VARIABLES.iter().map(|variable| variable.name.to_owned());
+        let names = names.flat_map(|name| [format!("{name}_FILE"), name]);
+        let set =
+            names.filter_map(|name| env(&name).map(|value| (name, SecretString::from(value))));
+        Self { file: file.map(Path::to_owned), environment: set.collect() }
+    }
+
+    /// Reads the settings anew.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let env = |name: &str| self.environment.get(name).map(|it| it.expose_secret().to_owned());
+        Config::load(self.file.as_deref(), &env)
+    }
+
+    /// A digest of everything that may change: the configuration file, and the files that hold secrets. A file that cannot
+    /// be read counts as another one.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let named = self.environment.iter().filter(|(name, _)| name.ends_with("_FILE"));
+        let named = named.map(|(_, path)| Path::new(path.expose_secret()));
+        let mut digest = Sha256::new();
+        for path in self.file.as_deref().into_iter().chain(named) {
+            match std::fs::read(path) {
+                Ok(bytes) => {
+                    digest.update(bytes.len().to_le_bytes());
+                    digest.update(bytes);
+                }
+                Err(error) => digest.update(format!("{:?}", error.kind())),
+            }
+        }
+        digest.finalize().into()
+    }
+
+    /// Whether there is anything that may change.
+    #[must_use]
+    pub fn can_change(&self) -> bool {
+        self.file.is_some() || self.environment.keys().any(|name| name.ends_with("_FILE"))
+    }
+}
