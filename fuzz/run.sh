@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs every fuzz target for a while: fuzz/run.sh [SECONDS] [TARGET ...]
 #
-# 30 s each, unless it is told otherwise, two at a time. Fails if any of them finds something; the input that does it is in
-# fuzz/artifacts/TARGET/, and its path is printed. Nothing else in the tree changes: what a run adds to a corpus is thrown
+# 30 s each, unless it is told otherwise, two at a time. Exits with 3 if any of them finds something; the input that does it is
+# in fuzz/artifacts/TARGET/, and its path is printed. Nothing else in the tree changes: what a run adds to a corpus is thrown
 # away, unless HERALD_FUZZ_CORPUS names a directory that keeps it.
 #
 # It needs cargo-fuzz and a C++ compiler. Without a sanitizer the stable toolchain will do: there is no `unsafe` in Herald,
@@ -47,12 +47,12 @@ for target in "${targets[@]}"; do
   fuzz "$target" &
   running=$((running + 1))
   if [ "$running" -ge 2 ]; then
-    wait -n || failed=1
+    wait -n || failed=3
     running=$((running - 1))
   fi
 done
 while [ "$running" -gt 0 ]; do
-  wait -n || failed=1
+  wait -n || failed=3
   running=$((running - 1))
 done
 exit "$failed"

@@ -34,7 +34,7 @@ use crate::bot::{self, Agents, Bot};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Source};
 use crate::delivery::{self, Worker};
-use crate::guard::{Guard, Rules};
+use crate::guard::Guard;
 use crate::mcp::{self, Herald, InFlight};
 use crate::model::PlatformKind;
 use crate::notifier::{self, Notifier};
@@ -135,7 +135,9 @@ impl App {
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let rules = Rulebook::from(config.policy()?);
-        let guard = Arc::new(guard(&config)?);
+        config.keep_secrets();
+        let secret_rules = config.guard.rules().map_err(secret_rules)?;
+        let guard = Arc::new(Guard::new(config.known.clone(), secret_rules));
         let http = HttpClient::new(&http::Settings::default())?;
         let platforms: BTreeMap<_, _> =
             platform::configured(&config.slack, &config.discord, &config.telegram, &http)
@@ -295,8 +297,8 @@ impl App {
             let open = gate.insert(made.written_down_by(Arc::clone(&self.scribe)));
             routes = routes.merge(self.mcp_routes(open, address, &in_flight)?);
         }
-        let rules = self.reload(gate);
-        let worker = self.start();
+        let mut worker = self.start();
+        let rules = self.reload(gate, &mut worker);
         let (mut talks, mut standings) = (JoinSet::new(), Vec::new());
         let keeping = tokio::spawn(self.retention.run(self.stop.child_token()));
         if let Some(Inbound { bot, listening, events }) = self.bot {
@@ -350,15 +352,15 @@ impl App {
         Ok(served?)
     }
 
-    /// Lets rules and tokens that change count from then on, until it is stopped; says how they stand. `None` where nothing
-    /// can change.
-    fn reload(&self, gate: Option<mcp::Gate>) -> Option<reload::Standing> {
+    /// Lets rules and tokens that change count from then on, until the worker is to end; says how they stand. `None` where
+    /// nothing can change.
+    fn reload(&self, gate: Option<mcp::Gate>, worker: &mut Running) -> Option<reload::Standing> {
         let source = self.config.source.clone().filter(Source::can_change)?;
         let (rules, guard) = (self.rules.clone(), Arc::clone(&self.guard));
         let (scribe, metrics) = (Arc::clone(&self.scribe), self.metrics.clone());
         let reload = Reload::new(source, rules, guard, gate, scribe, metrics);
         let standing = reload.standing();
-        tokio::spawn(reload.run(self.stop.child_token()));
+        worker.reload = Some(tokio::spawn(reload.run(worker.stop.clone())));
         Some(standing)
     }
 
@@ -385,9 +387,9 @@ impl App {
     /// # Errors
     /// When the client does not speak MCP.
     pub async fn stdio(self) -> anyhow::Result<()> {
-        self.reload(None);
         let herald = Herald::new(Arc::clone(&self.notifier), self.metrics.clone());
-        let worker = self.start();
+        let mut worker = self.start();
+        self.reload(None, &mut worker);
         let served = mcp::serve_stdio(herald, mcp::stdio_pipes(), self.stop).await;
         worker.finish(GOODBYE).await;
         Ok(served?)
@@ -400,25 +402,14 @@ impl App {
         let (worker, stopping) = (self.worker.clone(), stop.clone());
         let task = tokio::spawn(async move { worker.run(stopping).await });
         let outbox = Arc::clone(&self.outbox);
-        let trail = Trailing::start(&self.trail, &self.clock, &self.config.audit);
-        Running { stop, task, outbox, trail }
+        let trail = Trailing::start(&self.trail, &self.scribe, &self.clock, &self.config.audit);
+        Running { stop, task, reload: None, outbox, trail }
     }
 }
 
-/// The guard, with Herald's own rules for secrets and those of the operator's file.
-fn guard(config: &Config) -> anyhow::Result<Guard> {
-    let wrong = |error: &dyn std::fmt::Display| {
-        ConfigError::setting("HERALD_SECRET_RULES (guard.secret_rules)", error)
-    };
-    let rules = match &config.guard.secret_rules {
-        None => return Ok(Guard::with(&config.secrets())),
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| wrong(&format!("{} cannot be read: {error}", path.display())))?;
-            Rules::built_in_and(&text).map_err(|error| wrong(&error))?
-        }
-    };
-    Ok(Guard::new(&config.secrets(), Arc::new(rules)))
+/// The rules for secrets cannot be used.
+fn secret_rules(error: String) -> ConfigError {
+    ConfigError::setting("HERALD_SECRET_RULES (guard.secret_rules)", error)
 }
 
 /// When `stop` was cancelled.
@@ -431,6 +422,8 @@ async fn stopped_at(stop: CancellationToken) -> Instant {
 pub struct Running {
     stop: CancellationToken,
     task: JoinHandle<()>,
+    /// Ends by itself, and may have something to write down then.
+    reload: Option<JoinHandle<()>>,
     outbox: Arc<dyn Outbox>,
     trail: Trailing,
 }
@@ -440,7 +433,15 @@ impl Running {
     pub async fn finish(self, patience: Duration) {
         self.stop.cancel();
         let cut = self.task.abort_handle();
-        match tokio::time::timeout(patience, self.task).await {
+        let reload = async {
+            if let Some(reload) = self.reload
+                && tokio::time::timeout(reload::LAST + LAST, reload).await.is_err()
+            {
+                tracing::warn!("the settings' files cannot be read: they are not waited for");
+            }
+        };
+        let (ended, ()) = tokio::join!(tokio::time::timeout(patience, self.task), reload);
+        match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = %error, "the worker ended badly"),
             // Whoever claims these lanes next finds them interrupted.

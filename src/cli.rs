@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod healthcheck;
 mod outbox;
+mod privacy;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod show;
@@ -182,6 +183,7 @@ enum Output {
 /// Parses the command line, runs the command, and says how it went: 0 done, 1 failed, 2 usage or configuration error.
 #[must_use]
 pub fn main() -> ExitCode {
+    privacy::keep();
     install_crypto_provider();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -290,9 +292,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// Log lines and, where the environment names a collector, traces.
 fn start_log(format: LogFormat, filter: Option<&str>, config: &Config) -> anyhow::Result<()> {
     let traces = otlp::Settings::read(&|name| std::env::var(name).ok());
-    let mut secrets = config.secrets();
-    secrets.extend(traces.iter().flatten().flat_map(|traces| traces.secrets().iter().cloned()));
-    telemetry::init(format, filter, &secrets)
+    config.keep_secrets();
+    telemetry::init(format, filter, config.known.clone())
         .map_err(|error| ConfigError::setting("HERALD_LOG", error))?;
     // Whoever set it may have meant all Pods of a cluster: Herald serves all the same.
     if let Err(error) = traces.and_then(|traces| traces.as_ref().map_or(Ok(()), otlp::start)) {

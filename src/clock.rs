@@ -52,6 +52,37 @@ impl Timestamp {
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
     }
+
+    /// What [`Timestamp::rfc3339`] wrote; `None` if it is not that.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let form = "0000-00-00T00:00:00.000Z";
+        let fits = |(byte, form): (u8, u8)| match form {
+            b'0' => byte.is_ascii_digit(),
+            _ => byte == form,
+        };
+        // No part of it can be so large that it overflows.
+        if text.len() != form.len() || !text.bytes().zip(form.bytes()).all(fits) {
+            return None;
+        }
+        let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+        let mut date = date.split('-').map(str::parse::<i64>);
+        let mut part = || date.next()?.ok();
+        let (year, month, day) = (part()?, part()?, part()?);
+        let mut time = time.split([':', '.']).map(str::parse::<i64>);
+        let mut part = || time.next()?.ok();
+        let (hour, minute, second, millis) = (part()?, part()?, part()?, part()?);
+        // The same algorithm backwards.
+        let year = if month <= 2 { year.checked_sub(1)? } else { year };
+        let era = year.div_euclid(400);
+        let year_of_era = year.rem_euclid(400);
+        let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+        let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        let days = era * 146_097 + day_of_era - 719_468;
+        let moment = Self((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + millis);
+        (moment.rfc3339() == text).then_some(moment)
+    }
 }
 
 /// A duration in whole milliseconds, saturating.
@@ -142,6 +173,22 @@ mod tests {
         assert_eq!(Timestamp(0).rfc3339(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp(951_827_696_007).rfc3339(), "2000-02-29T12:34:56.007Z");
         assert_eq!(Timestamp(1_767_225_599_999).rfc3339(), "2025-12-31T23:59:59.999Z");
+        for millis in (0..40_000).map(|n| n * 86_400_000 * 11 / 10 + n) {
+            let text = Timestamp(millis).rfc3339();
+            assert_eq!(Timestamp::from_rfc3339(&text), Some(Timestamp(millis)), "{text}");
+        }
+        for text in [
+            "",
+            "2025-12-31T23:59:59Z",
+            "2025-13-31T23:59:59.999Z",
+            "2025-00-31T23:59:59.999Z",
+            "2025-12-31T23:59:59.+99Z",
+            "99999999999999999-1-1T1:1:1.1Z",
+            // As long as one that is right.
+            "99999999999-1-1T1:1:1.1Z",
+        ] {
+            assert_eq!(Timestamp::from_rfc3339(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -17,9 +17,11 @@ pub use source::Source;
 
 use crate::delivery::OnUnknown;
 use crate::model::{ChannelId, ClientName, PlatformKind};
+use crate::platform::http::PROXY_VARIABLES;
 use crate::policy::{self, Access, AllowList, InvalidAllowList, Policy, Rights, Users};
 use crate::retention::Keep;
 use crate::store::postgres;
+use crate::telemetry::{OwnSecrets, otlp, secrets};
 use crate::{a2a, audit, bot, guard, mcp, platform};
 
 /// Herald's settings.
@@ -52,6 +54,10 @@ pub struct Config {
     #[serde(skip)]
     #[schemars(skip)]
     pub source: Option<Source>,
+    /// What Herald itself keeps secret: see [`Config::keep_secrets`]. Settings that are read anew share it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub known: OwnSecrets,
     /// Slack.
     pub slack: platform::slack::Config,
     /// Discord.
@@ -219,18 +225,35 @@ impl Config {
         file: Option<&Path>,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
+        Self::load_anew(file, env, OwnSecrets::default())
+    }
+
+    /// The same, by somebody who knows secrets already.
+    fn load_anew(
+        file: Option<&Path>,
+        env: &dyn Fn(&str) -> Option<String>,
+        known: OwnSecrets,
+    ) -> Result<Self, ConfigError> {
         let mut config = match file {
             Some(path) => Self::read(path)?,
             None => Self::default(),
         };
         environment::apply(&mut config, env)?;
-        config.source = Some(Source::new(file, env));
+        let rules = config.guard.secret_rules.as_deref();
+        config.source = Some(Source::new(file, rules, env, known.clone()));
+        // Their tokens' files are read again and again.
+        config.agent.known = known.clone();
+        config.mcp.jwt.known = known.clone();
+        config.known = known;
         config.policy()?;
         for (key, token) in config.tokens() {
             check_token(key, token)?;
         }
         config.check_database()?;
         config.delivery.check()?;
+        config.audit.find_collector(env).map_err(|error| {
+            ConfigError::setting("HERALD_AUDIT (audit.to)", format!("otlp: {error}"))
+        })?;
         config.check_audit()?;
         mcp::check(&config.mcp, &config.credentials()).map_err(ConfigError::Mcp)?;
         bot::Agents::check(&config.agent, &config.agents).map_err(ConfigError::Agents)?;
@@ -320,11 +343,33 @@ impl Config {
             .map_err(|error| ConfigError::setting("HERALD_APPROVERS (bot.approvers)", error))
     }
 
-    /// Every secret, so that no output shows one.
+    /// Every secret that stands in the settings, so that no output shows one.
     #[must_use]
     pub fn secrets(&self) -> Vec<SecretString> {
         let tokens = self.tokens().into_iter().map(|(_, token)| token.clone());
-        tokens.chain(self.database_url.iter().flat_map(postgres::secrets)).collect()
+        let apis = [&self.slack.api_url, &self.discord.api_url, &self.telegram.api_url];
+        let agents = self.agents.values().map(|agent| &agent.url);
+        let urls = apis.into_iter().flatten().chain(&self.agent.url).chain(agents);
+        let said = |name: &str| self.source.as_ref()?.get(name);
+        let proxies = PROXY_VARIABLES.iter().filter_map(|name| said(name));
+        tokens
+            .chain(self.database_url.iter().flat_map(postgres::secrets))
+            .chain(urls.flat_map(secrets::in_url))
+            .chain(proxies.flat_map(|address| secrets::in_address(&address)))
+            .chain(otlp::secrets(&said))
+            .collect()
+    }
+
+    /// Lets the log and the guard know these secrets, and what the files with tokens hold that are read again for each
+    /// request. Whoever reads them later adds what is new.
+    pub fn keep_secrets(&self) {
+        self.known.set(&self.secrets());
+        for path in [&self.agent.token_file, &self.mcp.jwt.token_file].into_iter().flatten() {
+            // Whoever needs it says why it cannot be read.
+            if let Ok(token) = std::fs::read_to_string(path) {
+                self.known.keep(&token.into());
+            }
+        }
     }
 
     /// # Errors

@@ -120,7 +120,8 @@
 //!
 //! ```text
 //! clock  model            nouns, without I/O
-//! telemetry               the log; metrics; traces: spans (all of them in one file), the exporter
+//! telemetry               the log; metrics; traces: spans (all of them in one file); the exporter; Herald's own secrets, which
+//!                         neither log nor guard lets through
 //! policy                  each client's rights, access, Route; the rulebook
 //! render                  Markdown -> document -> parts
 //! guard                   characters, secrets, links, mentions

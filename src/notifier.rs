@@ -259,7 +259,7 @@ impl Notifier {
                 findings.add(found);
                 name
             }
-            None => title,
+            None => self.guard.words(&title, platform.kind(), route.terms())?.0,
         };
         let hash = content_hash(&channel, &placement, &submission);
         let steps = steps::send(id, parts, opens.then_some(name));
@@ -402,7 +402,7 @@ impl Notifier {
         if policy.allowed(client, submission.platform).listed().is_empty() {
             return Err(denied.into());
         }
-        let parent = self.directory.parent(platform, &named);
+        let parent = self.directory.parent(client, platform, &named);
         match tokio::time::timeout(ASKING, parent).await {
             Ok(Ok(Some(parent))) => {
                 let route = policy.authorize(client, &parent).map_err(|_| denied)?;

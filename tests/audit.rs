@@ -8,6 +8,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::collector::Collector;
 use crate::postgres_server::schema;
 use crate::world::{Workspace, herald};
 
@@ -173,4 +174,46 @@ async fn tail_follows_until_nobody_reads_any_more() {
     drop(lines);
     desk.send("slack:C0GENERAL").await;
     assert!(following.wait().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_gets_each_row_as_it_is_stored() {
+    let (mut desk, collector) = (Desk::new().await, Collector::open().await);
+    for (name, value) in [
+        ("HERALD_AUDIT", "otlp"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url),
+        ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "authorization=Bearer%20canary-otlp"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+    ] {
+        desk.env.insert(name.to_owned(), value.to_owned());
+    }
+    let sent = desk.run(&["send", "slack:C0GENERAL", "Zq7canary"]).await;
+    assert!(sent.status.success() && !text(&sent.stderr).contains("canary-otlp"));
+    let stored = text(&desk.run(&["audit", "tail", "-n", "100"]).await.stdout);
+    let records = collector.logs();
+    assert_eq!(
+        records.iter().map(|it| it.body.as_str()).collect::<Vec<_>>(),
+        stored.lines().collect::<Vec<_>>()
+    );
+    let events: Vec<_> = records.iter().map(|it| it.event.as_str()).collect();
+    assert_eq!(events, ["started", "submitted", "delivered", "stopped"]);
+    let mut prev = "0".repeat(64);
+    for (n, record) in (1..).zip(&records) {
+        let line: Value = serde_json::from_str(&record.body).unwrap();
+        let says = |key: &str| record.attributes[key].clone();
+        assert_eq!(says("herald.audit.chain"), line["chain"].as_str().unwrap());
+        assert_eq!(says("herald.audit.n"), n.to_string());
+        assert_eq!(
+            says("herald.audit.prev"),
+            std::mem::replace(&mut prev, says("herald.audit.hash"))
+        );
+        assert!(record.at > 0 && record.service == "herald");
+        assert_eq!(record.authorization, "Bearer canary-otlp");
+    }
+    // Whoever wants rows there is told what cannot be done, before anything is.
+    desk.env.insert("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), "grpc".to_owned());
+    let refused = desk.run(&["send", "slack:C0GENERAL", "Zq7canary"]).await;
+    let told = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(told.contains("HERALD_AUDIT (audit.to): otlp: OTEL_EXPORTER_OTLP_PROTOCOL"), "{told}");
 }

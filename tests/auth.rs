@@ -313,6 +313,9 @@ async fn the_log_tells_the_operator_why_and_shows_no_token_and_no_claim() {
         .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
         .with_writer(move || writer.clone())
         .finish();
+    // With one subscriber alone, whichever thread comes first to a line decides for all whether it is of interest, and those
+    // of other tests have none.
+    let _second = ::tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = ::tracing::subscriber::set_default(subscriber);
     let key = Signer::rsa("cluster");
     let issuer = Issuer::open(&[&key]).await;

@@ -1,6 +1,7 @@
 //! Clients with names: each has its own channels, and learns nothing of the others'; rules change while Herald runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use herald::config::Config;
@@ -215,6 +216,97 @@ async fn rules_change_without_a_restart_and_for_what_is_queued() {
     herald.server.stop().await;
 }
 
+/// Whatever the rules say now counts for what waits, and for whoever sends that again.
+#[tokio::test]
+async fn a_queued_link_is_stopped_by_a_shorter_list_and_sent_again_by_it() {
+    let herald = Trusting::with(two()).await;
+    let other = herald.client("token-other");
+    let slow = json!({ "platform": "slack", "kind": "rate_limit", "retry_after": 6 });
+    herald.workspace.fault(slow);
+    let key = json!({ "idempotency_key": "k" });
+    let text = "see [the log](https://bad.example/log)";
+    let queued = other.send_with(OTHER, text, key.clone()).await;
+    assert_eq!(queued.content["status"], "queued", "{}", queued.text);
+    let mut settings = two();
+    settings["clients"]["other"]["policy"]["link_domains"] = json!(["ok.example"]);
+    write(&herald.file, &settings);
+    let id = queued.content["delivery_id"].clone();
+    let now = async || other.call("get_delivery", json!({ "delivery_id": id })).await.content;
+    until("the link is stopped", async || now().await["status"] == "failed").await;
+    let why = now().await;
+    assert_eq!(why["reason"], "denied", "{why}");
+    assert!(why["hint"].as_str().unwrap().contains("send it again"), "{why}");
+    assert!(herald.workspace.texts(OTHER).is_empty());
+
+    let again = other.send_with(OTHER, text, key).await;
+    assert_eq!(again.content["delivery_id"], id, "{}", again.text);
+    until("it arrives", async || now().await["status"] == "delivered").await;
+    let shown = herald.workspace.texts(OTHER);
+    assert_eq!(shown, ["see the log (`https://bad.example/log`)"]);
+    assert!(now().await["warnings"].to_string().contains("not allowed"), "{}", now().await);
+    herald.server.stop().await;
+}
+
+#[tokio::test]
+async fn the_name_of_a_queued_thread_is_looked_at_again() {
+    let mut settings = two();
+    settings["clients"]["other"]["policy"]["secrets"] = json!("flag");
+    let herald = Trusting::with(settings).await;
+    let other = herald.client("token-other");
+    let room = "discord:100000000000000001";
+    let slow = json!({
+        "platform": "discord", "kind": "rate_limit", "retry_after": 6, "method": "start_thread",
+    });
+    herald.workspace.fault(slow);
+    let name = format!("ghp_{}", "16C7e42F292c6912E7710c838347Ae178B4a");
+    let queued = other.send_with(room, "calm", json!({ "thread_key": name })).await;
+    assert_eq!(queued.content["status"], "queued", "{}", queued.text);
+    write(&herald.file, &two());
+    let id = queued.content["delivery_id"].clone();
+    let now = async || other.call("get_delivery", json!({ "delivery_id": id })).await.content;
+    until("the thread is not opened", async || now().await["status"] == "failed").await;
+    assert_eq!(now().await["reason"], "denied", "{}", now().await);
+    let requests = herald.workspace.world.requests();
+    let tries = requests.iter().filter(|it| it.method == "start_thread").count();
+    assert_eq!(tries, 1, "the one that was told to wait");
+    herald.server.stop().await;
+}
+
+/// One client's guesses cost another one nothing, and its answers tell another one nothing.
+#[tokio::test]
+async fn whose_thread_a_channel_is_is_asked_for_each_client_by_itself() {
+    let mut settings = two();
+    settings["clients"]["one"]["policy"] = json!({ "send": ["discord:100000000000000002"] });
+    let herald = Trusting::with(settings).await;
+    let (one, other) = (herald.client("token-one"), herald.client("token-other"));
+    let room = "discord:100000000000000001";
+    let first = other.send_with(room, "opens", json!({ "thread_key": "incident" })).await;
+    let thread = format!("discord:{}", first.content["message_ids"][0].as_str().unwrap());
+    let questions = || {
+        let requests = herald.workspace.world.requests().into_iter();
+        requests.filter(|it| it.method == "get_channel").count()
+    };
+    assert_eq!(other.send(&thread, "into it").await.content["status"], "delivered");
+    let before = questions();
+    let refused = one.send(&thread, "theirs").await;
+    assert!(refused.failed && refused.text.contains("is not allowed"), "{}", refused.text);
+    assert_eq!(questions(), before + 1, "no sooner than for one that nobody has ever used");
+    assert!(one.send(&thread, "theirs").await.failed);
+    assert_eq!(questions(), before + 1, "its own answers are remembered");
+
+    let mut told = Vec::new();
+    for n in 0..70 {
+        told.push(one.send(&format!("discord:4000000000000000{n:02}"), "x").await.text);
+    }
+    let unasked = told.iter().filter(|text| text.contains("cannot be asked right now")).count();
+    assert_eq!(unasked, 11, "no denial that is none: {told:?}");
+    let fresh = other.send_with(room, "another", json!({ "thread_key": "other" })).await;
+    let thread = format!("discord:{}", fresh.content["message_ids"][0].as_str().unwrap());
+    let sent = other.send(&thread, "others are not kept from it").await;
+    assert_eq!(sent.content["status"], "delivered", "{}", sent.text);
+    herald.server.stop().await;
+}
+
 #[tokio::test]
 async fn a_broken_file_keeps_the_old_rules_and_says_so() {
     let herald = Trusting::with(two()).await;
@@ -310,4 +402,74 @@ async fn more_rules_for_secrets_come_from_a_file_of_the_operators() {
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(2), "{said}");
     assert!(said.contains("HERALD_SECRET_RULES") && said.contains("acme"), "{said}");
+}
+
+fn rule(word: &str) -> String {
+    format!("[[rules]]\nid = '{word}'\nregex = '''{word}_[a-z]{{12}}'''\nkeywords = ['{word}_']\n")
+}
+
+/// No text is said twice.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Waits until a rule of this name counts.
+async fn until_hidden(workspace: &Workspace, client: &Client, word: &str) {
+    until(&format!("{word} is hidden"), async || {
+        // One that was accepted by the old rules fails when the new ones count before it is sent.
+        let text = format!("number {} is", COUNT.fetch_add(1, Ordering::Relaxed));
+        client.send(OTHER, &format!("{text} {word}_abcdefghijkl")).await;
+        let shown = workspace.texts(OTHER);
+        shown.last().is_some_and(|last| {
+            last.starts_with(&text) && last.contains(&format!("redacted:{word}"))
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rules_for_secrets_change_without_a_restart_and_broken_ones_do_not_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, second) = (directory.path().join("1.toml"), directory.path().join("2.toml"));
+    std::fs::write(&first, rule("acme")).unwrap();
+    std::fs::write(&second, rule("gamma")).unwrap();
+    let mut settings = two();
+    settings["guard"]["secret_rules"] = json!(first);
+    let herald = Trusting::with(settings.clone()).await;
+    let (workspace, client) = (&herald.workspace, herald.client("token-other"));
+    until_hidden(workspace, &client, "acme").await;
+    std::fs::write(&first, rule("beta")).unwrap();
+    until_hidden(workspace, &client, "beta").await;
+
+    for broken in [Some("[[rules]]\nid = 'beta'\nregex = '''('''\n"), None] {
+        match broken {
+            Some(text) => std::fs::write(&first, text).unwrap(),
+            None => std::fs::remove_file(&first).unwrap(),
+        }
+        until("it says so", async || herald.ready().await["checks"]["rules"]["ok"] == false).await;
+        until_hidden(workspace, &client, "beta").await;
+        std::fs::write(&first, rule("beta")).unwrap();
+        until("it is well again", async || herald.ready().await["checks"]["rules"]["ok"] == true)
+            .await;
+    }
+
+    // Another file is watched like the first one.
+    settings["guard"]["secret_rules"] = json!(second);
+    write(&herald.file, &settings);
+    until_hidden(workspace, &client, "gamma").await;
+    std::fs::write(&second, rule("delta")).unwrap();
+    until_hidden(workspace, &client, "delta").await;
+    herald.server.stop().await;
+}
+
+#[tokio::test]
+async fn rules_for_secrets_are_watched_where_nothing_else_can_change() {
+    let workspace = Workspace::open().await;
+    let rules = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(rules.path(), rule("acme")).unwrap();
+    let config = workspace.config(&[("HERALD_SECRET_RULES", rules.path().to_str().unwrap())]);
+    let wait = Duration::from_secs(4);
+    let server = Server::with(Options { data_dir: None, wait, config }).await;
+    until_hidden(&workspace, &server.client, "acme").await;
+    std::fs::write(rules.path(), rule("beta")).unwrap();
+    until_hidden(&workspace, &server.client, "beta").await;
+    server.stop().await;
 }

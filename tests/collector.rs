@@ -1,4 +1,4 @@
-//! A collector as far as traces go: it takes OTLP over HTTP, keeps it, and reads it as strictly as the protocol is.
+//! A collector as far as traces and logs go: it takes OTLP over HTTP, keeps it, and reads it as strictly as the protocol is.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,6 +8,9 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::post;
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -22,6 +25,20 @@ use tokio::net::TcpListener;
 pub struct Collector {
     pub url: String,
     bodies: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
+    logs: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
+}
+
+/// A log record as it arrived.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub event: String,
+    pub body: String,
+    /// In nanoseconds since the Unix epoch.
+    pub at: u64,
+    pub attributes: BTreeMap<String, String>,
+    pub service: String,
+    /// What the request was authorized with.
+    pub authorization: String,
 }
 
 /// A span as it arrived.
@@ -54,11 +71,20 @@ impl Collector {
                 bodies.lock().unwrap().push((headers, body));
                 ExportTraceServiceResponse::default().encode_to_vec()
             };
+        let logs = Arc::<Mutex<Vec<(HeaderMap, Bytes)>>>::default();
+        let take_logs =
+            async |State(logs): State<Arc<Mutex<Vec<_>>>>, headers: HeaderMap, body: Bytes| {
+                assert_eq!(headers["content-type"], "application/x-protobuf");
+                logs.lock().unwrap().push((headers, body));
+                ExportLogsServiceResponse::default().encode_to_vec()
+            };
         let router = Router::new().route("/v1/traces", post(take)).with_state(bodies.clone());
+        let takes_logs = Router::new().route("/v1/logs", post(take_logs)).with_state(logs.clone());
+        let router = router.merge(takes_logs);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, bodies }
+        Self { url, bodies, logs }
     }
 
     /// Every byte of the traces that came.
@@ -87,6 +113,32 @@ impl Collector {
             }
         }
         spans
+    }
+
+    /// The log records that came.
+    pub fn logs(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (headers, body) in self.logs.lock().unwrap().iter() {
+            let request = ExportLogsServiceRequest::decode(body.clone()).unwrap();
+            let authorization = headers.get("authorization").map_or("", |it| it.to_str().unwrap());
+            for resource in request.resource_logs {
+                let about = attributes(resource.resource.unwrap().attributes);
+                for sent in resource.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
+                    let Some(Scalar::StringValue(body)) = sent.body.unwrap().value else {
+                        panic!("a body is no text");
+                    };
+                    records.push(Record {
+                        event: sent.event_name,
+                        body,
+                        at: sent.time_unix_nano,
+                        attributes: attributes(sent.attributes),
+                        service: about["service.name"].clone(),
+                        authorization: authorization.to_owned(),
+                    });
+                }
+            }
+        }
+        records
     }
 
     pub fn named(&self, name: &str) -> Vec<Span> {

@@ -87,6 +87,7 @@ async fn a_file_is_uploaded_once() {
         name: "pods.txt".to_owned(),
         mime: "text/plain".to_owned(),
         base64: "aGVsbG8=".to_owned(),
+        held_to: None,
     });
     let sent = send(&discord, "n1", Action::Send { part: file.clone() }).await;
     assert_eq!(sent.id, send(&discord, "n1", Action::Send { part: file }).await.id);

@@ -159,7 +159,7 @@ async fn what_is_queued_at_sigterm_is_delivered_by_the_next_process() {
     let started = Instant::now();
     process.signal("-TERM");
     assert!(process.child.wait().await.unwrap().success());
-    assert!(started.elapsed() < Duration::from_secs(2), "nothing was in flight");
+    assert!(started.elapsed() < Duration::from_secs(10), "nothing was in flight");
     assert!(workspace.texts(SLACK).is_empty());
     let _process = Process::serve(&workspace, data.path()).await;
     until("it arrives", || async { workspace.texts(SLACK) == ["for later"] }).await;
@@ -295,8 +295,9 @@ async fn sigterm_ends_stdio_at_once_although_stdin_is_open() {
     let started = Instant::now();
     let pid = child.id().unwrap().to_string();
     std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-    let status = tokio::time::timeout(Duration::from_secs(5), child.wait()).await.unwrap().unwrap();
+    let status =
+        tokio::time::timeout(Duration::from_secs(10), child.wait()).await.unwrap().unwrap();
     assert!(status.success(), "{status}");
-    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(started.elapsed() < Duration::from_secs(5));
     drop(stdin);
 }

@@ -35,7 +35,7 @@ async fn lines(data: &Path) -> Vec<Value> {
 }
 
 /// The lines of one kind.
-async fn of(data: &Path, act: &str) -> Vec<Value> {
+pub async fn of(data: &Path, act: &str) -> Vec<Value> {
     let mut all = lines(data).await;
     all.retain(|line| line["type"] == act);
     all
@@ -263,20 +263,48 @@ async fn a_killed_bot_leaves_the_state_and_its_lines_or_neither() {
     store.outbox.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn other_rules_and_broken_ones_are_written_down() {
-    let workspace = Workspace::open().await;
-    let data = tempfile::tempdir().unwrap();
+/// A server whose rules stand in a file, and the file.
+async fn ruled(workspace: &Workspace, data: &Path) -> (tempfile::NamedTempFile, Server) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "policy: {send: ['slack:C0ALERTS']}").unwrap();
     let env = workspace.env();
     let config = Config::load(Some(file.path()), &|name| env.get(name).cloned()).unwrap();
-    let server = serving(data.path(), config).await;
+    let server = serving(data, config).await;
+    (file, server)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_rules_and_broken_ones_are_written_down() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let (file, server) = ruled(&workspace, data.path()).await;
     std::fs::write(file.path(), "policy: {send: ['slack:C0PRIVATE']}").unwrap();
     until("they count", async || of(data.path(), "rules_changed").await.len() == 1).await;
     std::fs::write(file.path(), "policy: {send: 'no-list-canary'}").unwrap();
     until("they do not", async || of(data.path(), "rules_refused").await.len() == 1).await;
     assert!(!format!("{:?}", lines(data.path()).await).contains("canary"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_rules_are_written_down_once_the_store_is_there_again() {
+    let workspace = Workspace::open().await;
+    let data = tempfile::tempdir().unwrap();
+    let (file, server) = ruled(&workspace, data.path()).await;
+    let url = format!("sqlite://{}", data.path().join("herald.db").display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let mut db = pool.acquire().await.unwrap();
+    sqlx::query("ALTER TABLE audit RENAME TO away").execute(&mut *db).await.unwrap();
+    std::fs::write(file.path(), "policy: {send: ['slack:C0PRIVATE']}").unwrap();
+    until("they count, written down or not", async || {
+        let listed = server.client.call("list_channels", json!({ "platform": "slack" })).await;
+        listed.text.contains("C0PRIVATE")
+    })
+    .await;
+    sqlx::query("ALTER TABLE away RENAME TO audit").execute(&mut *db).await.unwrap();
+    drop(db);
+    until("they are written down", async || of(data.path(), "rules_changed").await.len() == 1)
+        .await;
     server.stop().await;
 }
 

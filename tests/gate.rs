@@ -47,6 +47,7 @@ impl Drop for House {
 pub struct Answer {
     pub status: u16,
     pub challenge: Option<String>,
+    pub retry_after: Option<String>,
     pub body: Value,
 }
 
@@ -145,10 +146,14 @@ impl House {
 }
 
 async fn answer(answer: reqwest::Response) -> Answer {
-    let challenge = answer.headers().get("www-authenticate");
+    let header = |name: &str| {
+        let value = answer.headers().get(name);
+        value.map(|value| value.to_str().unwrap().to_owned())
+    };
     Answer {
         status: answer.status().as_u16(),
-        challenge: challenge.map(|value| value.to_str().unwrap().to_owned()),
+        challenge: header("www-authenticate"),
+        retry_after: header("retry-after"),
         body: serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default(),
     }
 }

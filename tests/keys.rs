@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use crate::gate::{House, NOW, both, claims, trusting, with};
+use crate::gate::{Answer, House, NOW, both, claims, trusting, with};
 use crate::issuer::{Issuer, Signer};
 use crate::world::until;
 
@@ -63,6 +65,15 @@ async fn an_issuer_that_is_away_takes_no_key_away_and_stops_nobody() {
     assert_eq!(elsewhere.asked(), 0, "a redirect is not followed");
 }
 
+/// So many at once, with tokens that nobody knows the key of.
+fn crowd(many: usize, house: &Arc<House>, unknown: &Signer) -> JoinSet<Answer> {
+    let comes = |_| {
+        let (house, token) = (Arc::clone(house), unknown.token(&claims()));
+        async move { house.send("/mcp", &[("authorization", &format!("Bearer {token}"))]).await }
+    };
+    (0..many).map(comes).collect()
+}
+
 #[tokio::test]
 async fn strangers_cannot_make_the_server_ask_for_keys_again_and_again() {
     let (key, unknown) = (Signer::curve("key"), Signer::curve("unknown"));
@@ -73,26 +84,45 @@ async fn strangers_cannot_make_the_server_ask_for_keys_again_and_again() {
 
     // All at once, while the issuer thinks about it.
     let held = issuer.shown.hold.lock().await;
-    let mut strangers = tokio::task::JoinSet::new();
-    for _ in 0..50 {
-        let (house, token) = (Arc::clone(&house), unknown.token(&claims()));
-        strangers.spawn(async move {
-            let headers = [("authorization", &*format!("Bearer {token}"))];
-            house.send("/mcp", &headers).await.status
-        });
-    }
+    let mut strangers = crowd(50, &house, &unknown);
     until("the issuer is asked", async || issuer.asked() == 2).await;
     // Who is known does not wait for that.
     house.opens(&key.token(&claims())).await;
     house.opens("k8s-token").await;
     drop(held);
-    while let Some(status) = strangers.join_next().await {
-        assert_eq!(status.unwrap(), 401);
+    while let Some(answer) = strangers.join_next().await {
+        assert_eq!(answer.unwrap().status, 401);
     }
     for _ in 0..20 {
         house.shut("a stranger's key", &unknown.token(&claims())).await;
     }
     assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test]
+async fn strangers_who_wait_for_an_issuer_leave_places_for_the_others() {
+    let (key, unknown) = (Signer::curve("key"), Signer::curve("unknown"));
+    let issuer = Issuer::open(&[&key]).await;
+    let house = Arc::new(House::open(&trusting(&issuer), &both()).await);
+    house.opens(&key.token(&claims())).await;
+    house.clock.advance(Duration::from_secs(10));
+
+    let held = issuer.shown.hold.lock().await;
+    let mut strangers = crowd(80, &house, &unknown);
+    // Sixty-four wait. The others hear at once when to come again, and of no other token to try.
+    for _ in 0..16 {
+        let next = timeout(Duration::from_secs(60), strangers.join_next()).await;
+        let answer = next.expect("all of them wait").unwrap().unwrap();
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert_eq!((answer.retry_after.as_deref(), answer.challenge), (Some("5"), None));
+        assert_eq!(answer.body["error"], "temporarily_unavailable");
+    }
+    house.opens(&key.token(&claims())).await;
+    house.opens("k8s-token").await;
+    drop(held);
+    while let Some(answer) = strangers.join_next().await {
+        assert_eq!(answer.unwrap().status, 401);
+    }
 }
 
 #[tokio::test]

@@ -302,7 +302,9 @@ async fn rules_that_cannot_be_read_are_seen_until_they_can() {
     assert_eq!(scrape.sum("herald_rules_stale"), 1.0);
     scrape.keep("stale");
     write("policy: {threads: false}");
-    let scrape = herald.until("herald_rules_stale", 0.0).await;
+    let changed = "herald_audit_entries_total{type=\"rules_changed\"}";
+    let scrape = herald.until(changed, 1.0).await;
+    assert_eq!(scrape.sum("herald_rules_stale"), 0.0);
     assert_eq!(
         scrape.counted(),
         counts(&[

@@ -40,7 +40,7 @@ const WRITTEN: &str = "canaryREDACT11";
 /// it may be in the database and nowhere else.
 const ANSWERS: [&str; 2] = ["/slack/response/", "sandbox-interaction-"];
 
-fn tokens() -> Tokens {
+pub fn tokens() -> Tokens {
     Tokens {
         slack: "xoxb-canarySLACK1-0123456789".to_owned(),
         discord: "canaryDISCORD2.abcdef.0123456789".to_owned(),
@@ -52,7 +52,7 @@ fn search(place: &str, bytes: &[u8]) {
     search_for(&CANARIES, place, bytes);
 }
 
-fn search_for(canaries: &[&str], place: &str, bytes: &[u8]) {
+pub fn search_for(canaries: &[&str], place: &str, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for canary in canaries {
         if let Some(at) = text.find(canary) {
@@ -204,7 +204,7 @@ fn named(prefix: &str, token: &str) -> String {
 }
 
 /// Every row of the audit trail.
-async fn trail(data: &Path) -> String {
+pub async fn trail(data: &Path) -> String {
     let store = open_store(None, Some(data), Arc::new(SystemClock)).await.unwrap();
     let mut all = String::new();
     for chain in store.trail.chains().await.unwrap() {
@@ -236,7 +236,7 @@ fn search_traces(collector: &Collector, canaries: &[&str], something: &str, text
     assert!(asked.iter().all(|value| value == "Bearer canaryOTLP7-0123456789"), "{asked:?}");
 }
 
-async fn all_of(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+pub async fn all_of(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
     bytes

@@ -493,6 +493,7 @@ async fn files_travel_both_ways() {
         name: "pods.txt".to_owned(),
         mime: "text/plain".to_owned(),
         base64: "aGVsbG8=".to_owned(),
+        held_to: None,
     });
     let send = step(Action::Send { part });
     let place = Placement::default();

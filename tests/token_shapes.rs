@@ -51,6 +51,7 @@ const WRITTEN: &[(&str, &str)] = &[
     ("aws-session-token", "aws_session_token = [{b:200}==]"),
     ("aws-bedrock-api-key", "export AWS_BEARER_TOKEN_BEDROCK=[ABSK{a:120}=]"),
     ("google-api-key", "https://maps.googleapis.com/maps/api/js?key=[AIza{w:35}]&v=3"),
+    ("google-api-key", "GEMINI_API_KEY=[AQ.Ab8RN6{w:44}]"),
     ("google-oauth-client-secret", "\"client_secret\":\"[GOCSPX-{w:28}]\""),
     ("google-access-token", "gcloud auth print-access-token\n[ya29.{w:120}]\n"),
     (
@@ -67,23 +68,38 @@ const WRITTEN: &[(&str, &str)] = &[
         "https://acme.blob.core.windows.net/c/f?sv=2024-11-04&se=2026-12-01&sr=b&sp=r&sig=[{a:43}%3D]",
     ),
     ("azure-devops-token", "the PAT [{a:76}AZDO{a:4}] expires"),
+    ("azure-identifiable-key", "AZURE_OPENAI_API_KEY=[{a:52}JQQJ99{a:26}]"),
+    ("azure-identifiable-key", "`[{b:76}+ASt{b:5}g==]` is the key of the account"),
+    ("azure-identifiable-key", "SharedAccessKey: [{b:33}+ASbA{b:5}=]"),
+    ("azure-identifiable-key", "x-functions-key: [{w:44}AzFu{w:5}Q==]"),
     ("digitalocean-token", "doctl auth init -t [dop_v1_{x:64}]"),
     ("cloudflare-origin-ca-key", "X-Auth-User-Service-Key: [v1.0-{x:24}-{x:146}]"),
+    ("cloudflare-token", "CLOUDFLARE_API_TOKEN=[cfut_{a:48}]"),
+    ("cloudflare-token", "wrangler auth token\n[cfoat_{w:60}]\n"),
+    ("fly-token", "FLY_API_TOKEN=\"FlyV1 [fm2_{b:200}=]\""),
+    ("supabase-key", "SUPABASE_ACCESS_TOKEN=[sbp_{x:40}]"),
+    ("supabase-key", "apikey: [sb_secret_{w:31}]"),
+    ("vercel-token", "vercel --token [vcp_{a:56}]"),
+    ("heroku-key", "HEROKU_API_KEY=[HRKU-AA{w:58}]"),
     ("github-token", "git clone https://x-access-token:[ghs_{a:36}]@github.com/acme/x.git"),
     ("github-token", "GITHUB_TOKEN=[ghp_{a:36}]."),
+    ("github-token", "GH_TOKEN=[ghs_1234567_eyJ{w:60}.eyJ{w:300}.{w:86}]"),
     ("github-fine-grained-token", "token: [github_pat_{a:22}_{a:59}]"),
     ("gitlab-token", "PRIVATE-TOKEN: [glpat-{w:20}]"),
     ("gitlab-token", "CI_JOB_TOKEN is [glcbt-64_{w:20}]"),
     ("gitlab-token", "[glpat-{w:27}.01.{z:9}]"),
     ("gitlab-runner-registration-token", "--registration-token [GR1348941{w:20}]"),
+    ("gitlab-session", "Cookie: _gitlab_session=[{x:32}]; theme=dark"),
     ("bitbucket-token", "BITBUCKET_TOKEN=[ATCTT3xFfGN0{w:160}]"),
     ("bitbucket-token", "app password [ATBB{a:32}] of the bot"),
+    ("bitbucket-token", "Authorization: Bearer [BBDC-{b:44}]"),
     ("slack-token", "SLACK_BOT_TOKEN=[xoxb-{d:12}-{d:13}-{a:24}]"),
     ("slack-token", "[xoxe.xoxp-1-{a:160}]"),
     ("slack-app-token", "SLACK_APP_TOKEN: \"[xapp-1-A{U:10}-{d:13}-{x:64}]\""),
     ("slack-webhook", "curl -d @- https://hooks.slack.com/services/[T{U:8}/B{U:10}/{a:24}]"),
     ("slack-signing-secret", "**Signing Secret**: `[{x:32}]`"),
     ("discord-bot-token", "DISCORD_TOKEN=[MTIz{a:22}.G{w:5}.{w:38}]"),
+    ("discord-bot-token", "Bot [MTIz{a:19}.C{w:5}.{w:27}]"),
     ("discord-webhook", "https://discord.com/api/webhooks/{d:18}/[{w:68}]"),
     ("telegram-bot-token", "https://api.telegram.org/bot[{d:10}:AA{w:33}]/getMe"),
     (
@@ -92,9 +108,11 @@ const WRITTEN: &[(&str, &str)] = &[
     ),
     ("openai-api-key", "OPENAI_API_KEY=[sk-proj-{w:74}T3BlbkFJ{w:74}]"),
     ("openai-api-key", "openai.api_key = '[sk-{a:20}T3BlbkFJ{a:20}]'"),
+    ("openai-api-key", "key: [sk-service-{w:60}T3BlbkFJ{w:60}]"),
     ("anthropic-api-key", "x: [sk-ant-api03-{w:93}AA]"),
     ("compatible-api-key", "OPENROUTER_API_KEY=[sk-or-v1-{x:64}]"),
     ("compatible-api-key", "DEEPSEEK_API_KEY: [sk-{x:32}]"),
+    ("compatible-api-key", "LANGFUSE_SECRET_KEY=[sk-lf-{x:8}-{x:4}-{x:4}-{x:4}-{x:12}]"),
     ("hugging-face-token", "HF_TOKEN=[hf_{a:34}]"),
     ("groq-api-key", "GROQ_API_KEY=[gsk_{a:52}]"),
     ("xai-api-key", "XAI_API_KEY=[xai-{a:80}]"),
@@ -102,6 +120,8 @@ const WRITTEN: &[(&str, &str)] = &[
     ("replicate-api-token", "REPLICATE_API_TOKEN=[r8_{a:37}]"),
     ("nvidia-api-key", "NVIDIA_API_KEY=[nvapi-{w:64}]"),
     ("langsmith-api-key", "LANGSMITH_API_KEY=[lsv2_pt_{x:32}_{x:10}]"),
+    ("named-api-key", "MISTRAL_API_KEY=[{a:32}]"),
+    ("named-api-key", "export CO_API_KEY='[{a:40}]'"),
     ("jwt", "kubectl create token herald\n[eyJhbGciOi{w:60}.eyJhdWQi{w:300}.{w:342}]\n"),
     ("jwt-in-base64", "token: [ZXlKaGJHY2lPaUpTVXpJ{a:700}==]"),
     (
@@ -109,6 +129,7 @@ const WRITTEN: &[(&str, &str)] = &[
         "kubeadm join 10.0.0.1:6443 --token [{z:6}.{z:16}] --discovery-token-ca-cert-hash sha256:{x:64}",
     ),
     ("kubernetes-bootstrap-secret", "token-secret: [{z:16}]"),
+    ("openshift-token", "oc login --token=[sha256~{w:43}] --server=https://api:6443"),
     ("kubeconfig-key", "    client-key-data: [LS0tLS1CRUdJTiBSU0Eg{b:400}==]\n"),
     (
         "kubernetes-secret",
@@ -151,28 +172,38 @@ const WRITTEN: &[(&str, &str)] = &[
     ("database-variable", "PGPASSWORD=[{a:12}] psql -h db"),
     ("database-variable", "- name: POSTGRES_PASSWORD\n  value: \"[{a:12}]\"\n"),
     ("database-variable", "| MYSQL_ROOT_PASSWORD | `[{a:12}]` |"),
+    ("planetscale-token", "user {z:12} with [pscale_pw_{w:43}]"),
     ("npm-token", "NPM_TOKEN=[npm_{a:36}]"),
     ("npmrc-token", "//registry.npmjs.org/:_authToken=[{x:8}-{x:4}-{x:12}]"),
     ("pypi-token", "TWINE_PASSWORD=[pypi-AgEIcHlwaS5vcmc{w:150}]"),
     ("docker-token", "docker login -u acme -p [dckr_pat_{w:27}]"),
+    ("docker-swarm-token", "docker swarm join --token [SWMTKN-1-{z:50}-{z:25}] 10.0.0.1:2377"),
     ("docker-config", "{\"auths\":{\"ghcr.io\":{\"auth\":\"[{a:40}==]\"}}}"),
     ("rubygems-key", ":rubygems_api_key: [rubygems_{x:48}]"),
     ("crates-io-token", "token = \"[cio{a:32}]\""),
     ("jfrog-token", "X-JFrog-Art-Api is [AKCp{a:69}]"),
     ("vault-token", "VAULT_TOKEN=[hvs.{w:90}]"),
+    ("vault-token", "VAULT_TOKEN=[s.{a:24}]"),
+    ("doppler-token", "DOPPLER_TOKEN=[dp.st.prd.{a:43}]"),
     ("terraform-token", "TF_TOKEN=[{a:14}.atlasv1.{a:67}]"),
     ("grafana-token", "GRAFANA=[glsa_{a:32}_{x:8}]"),
+    ("grafana-token", "Bearer [eyJrIjoi{a:90}==]"),
     ("sentry-token", "SENTRY_AUTH_TOKEN=[sntryu_{x:64}]"),
+    ("sentry-token", "token [sntryi_{x:64}] of the integration"),
     ("new-relic-key", "NEW_RELIC=[NRAK-{U:27}]"),
+    ("new-relic-key", "license_key: [eu01xx{x:30}NRAL]"),
     ("datadog-key", "DD_API_KEY=[{x:32}]"),
     ("stripe-key", "STRIPE=[sk_live_{a:24}]"),
     ("sendgrid-key", "SENDGRID=[SG.{w:22}.{w:43}]"),
     ("twilio-key", "TWILIO=[SK{x:32}]"),
+    ("twilio-auth-token", "TWILIO_AUTH_TOKEN=[{x:32}]"),
     ("databricks-token", "DATABRICKS=[dapi{x:32}]"),
+    ("databricks-token", "DATABRICKS_CLIENT_SECRET=[dose{x:32}]"),
     ("tailscale-key", "tailscale up --auth-key=[tskey-auth-{a:12}CNTRL-{a:32}]"),
     ("pulumi-token", "PULUMI=[pul-{x:40}]"),
     ("linear-key", "LINEAR=[lin_api_{a:40}]"),
     ("notion-token", "NOTION=[ntn_{a:46}]"),
+    ("notion-token", "refresh: [nrt_{a:46}]"),
     ("1password-token", "OP_SERVICE_ACCOUNT_TOKEN=[ops_eyJ{a:300}]"),
     ("authorization-header", "> Authorization: Basic [{a:30}==]\n> Accept: */*"),
     ("authorization-header", "curl -H 'Authorization: Bearer [{a:40}]' https://x"),
@@ -537,44 +568,39 @@ fn growth(rules: &Rules, text: impl Fn(usize) -> String) -> f64 {
         std::hint::black_box(rules.hits(text));
         busy() - since
     };
-    let (short, long) = (text(10_000), text(100_000));
-    time(&long);
-    let least = |text: &str| (0..3).map(|_| time(text)).fold(f64::INFINITY, f64::min);
+    let (short, long) = (text(2_000), text(20_000));
+    // What is compiled at the first look is not counted.
+    time(&short);
+    let least = |text: &str| (0..2).map(|_| time(text)).fold(f64::INFINITY, f64::min);
     least(&long) / least(&short).max(0.000_1)
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn hostile_text_takes_time_by_its_length_and_no_more() {
-    let mut sets = vec![Rules::built_in()];
-    sets.extend(gitleaks().map(|file| Rules::built_in_and(&file).unwrap()));
-    for rules in &sets {
-        for piece in [
-            "a",
-            "-",
-            "api_key_token_secret ",
-            "password=",
-            "curl -u x ",
-            "kind: Secret\ndata:\n",
-            "-----BEGIN PRIVATE KEY-----\n",
-            "eyJ",
-            "eyJaaaaaaaaaaaaa.",
-            "://a:",
-            "Server=a;",
-            "\ndata:\n  a: b\n",
-            "[redacted:",
-            "token = aZ09bY18cX27dW36eV45fU5 ",
-            "AKIAIOSFODNN7EXAMPLE ",
-            "MTIzNDU2Nzg5MDEyMzQ1Njc4.",
-            "facebook 123456789012345|aaaaaaaaaaaaaaaaaaaaaaaaaaa",
-        ] {
-            let ratio = growth(rules, |length| piece.repeat(length / piece.len()));
-            assert!(
-                ratio < 25.0,
-                "ten times the text is {ratio:.0} times the work: {piece:?} ({} rules)",
-                rules.len()
-            );
-        }
+    // Ours are among them.
+    let rules = gitleaks().map_or_else(Rules::built_in, |file| Rules::built_in_and(&file).unwrap());
+    for piece in [
+        "a",
+        "-",
+        "api_key_token_secret ",
+        "password=",
+        "curl -u x ",
+        "kind: Secret\ndata:\n",
+        "-----BEGIN PRIVATE KEY-----\n",
+        "eyJ",
+        "eyJaaaaaaaaaaaaa.",
+        "://a:",
+        "Server=a;",
+        "\ndata:\n  a: b\n",
+        "[redacted:",
+        "token = aZ09bY18cX27dW36eV45fU5 ",
+        "AKIAIOSFODNN7EXAMPLE ",
+        "MTIzNDU2Nzg5MDEyMzQ1Njc4.",
+        "facebook 123456789012345|aaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    ] {
+        let ratio = growth(&rules, |length| piece.repeat(length / piece.len()));
+        assert!(ratio < 25.0, "ten times the text is {ratio:.0} times the work: {piece:?}");
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Holds {
     pub anonymous: u64,
     /// Resident memory in KiB.
     pub resident: u64,
-    /// Open descriptors.
+    /// Open descriptors; 0 where only root may count them, because the process keeps to itself what it holds.
     pub descriptors: usize,
 }
 
@@ -67,7 +67,8 @@ impl Holds {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             line.split_whitespace().next().unwrap().parse().unwrap()
         };
-        let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+        let descriptors = std::fs::read_dir(format!("/proc/{process}/fd"));
+        let descriptors = descriptors.map_or(0, Iterator::count);
         Self { anonymous: kib("RssAnon:"), resident: kib("VmRSS:"), descriptors }
     }
 }

@@ -21,6 +21,7 @@ use super::turn::{Caller, Cancel, Content, Outgoing, Snapshot, State};
 use super::wire::{self, Refusal, Reply};
 use crate::clock::{Clock, Timestamp};
 use crate::platform::http::HttpClient;
+use crate::telemetry::OwnSecrets;
 
 /// How long a card that could not be read is not asked for again.
 const CARD_REST: Duration = Duration::from_secs(30);
@@ -64,6 +65,7 @@ pub(super) struct Settings {
     pub(super) user_id: UserId,
     pub(super) token: Option<SecretString>,
     pub(super) token_file: Option<PathBuf>,
+    pub(super) known: OwnSecrets,
     pub(super) http: HttpClient,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) patience: Patience,
@@ -120,6 +122,7 @@ impl Client {
             user_id: config.user_id.clone(),
             token: config.token.clone(),
             token_file: config.token_file.clone(),
+            known: config.known.clone(),
             http,
             clock,
             patience,

@@ -10,6 +10,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
+use crate::telemetry::OwnSecrets;
+
 /// The agent's settings. Without a URL there is no agent to talk to.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -27,6 +29,10 @@ pub struct Config {
     pub token: Option<SecretString>,
     /// A file with the bearer token, read again for every request, because service account tokens expire.
     pub token_file: Option<PathBuf>,
+    /// Learns what that file holds.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub known: OwnSecrets,
     /// How long an agent may work without any news before Herald stops watching, in minutes. Default: 30. The agent
     /// itself is not stopped.
     pub patience_minutes: u32,
@@ -40,6 +46,7 @@ impl Default for Config {
             user_id: UserId::default(),
             token: None,
             token_file: None,
+            known: OwnSecrets::default(),
             patience_minutes: 30,
         }
     }

@@ -239,7 +239,9 @@ async fn token(settings: &Settings) -> Result<Option<SecretString>, Error> {
     let token = match &settings.token_file {
         Some(path) => {
             let read = tokio::fs::read_to_string(path).await;
-            Some(read.map_err(|_| Error::Setup("its token file cannot be read"))?.into())
+            let read = read.map_err(|_| Error::Setup("its token file cannot be read"))?.into();
+            settings.known.keep(&read);
+            Some(read)
         }
         None => settings.token.clone(),
     };

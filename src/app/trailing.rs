@@ -11,6 +11,7 @@ use crate::audit::{Config, Export};
 use crate::clock::Clock;
 use crate::model::audit::{Act, Entry, Head};
 use crate::store::Trail;
+use crate::store::trail::Scribe;
 
 /// How often the log says how far the trail has come.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -20,13 +21,19 @@ const LAST: Duration = Duration::from_secs(2);
 /// The trail, looked after.
 pub(super) struct Trailing {
     trail: Arc<dyn Trail>,
+    scribe: Arc<Scribe>,
     clock: Arc<dyn Clock>,
     exports: JoinSet<()>,
     stop: CancellationToken,
 }
 
 impl Trailing {
-    pub(super) fn start(trail: &Arc<dyn Trail>, clock: &Arc<dyn Clock>, config: &Config) -> Self {
+    pub(super) fn start(
+        trail: &Arc<dyn Trail>,
+        scribe: &Arc<Scribe>,
+        clock: &Arc<dyn Clock>,
+        config: &Config,
+    ) -> Self {
         let (mut exports, stop) = (JoinSet::new(), CancellationToken::new());
         // They were checked when the configuration was read.
         for to in config.destinations().unwrap_or_default() {
@@ -39,11 +46,15 @@ impl Trailing {
                 tell(&*watched, &mut told);
             }
         });
-        Self { trail: Arc::clone(trail), clock: Arc::clone(clock), exports, stop }
+        let (trail, scribe, clock) = (Arc::clone(trail), Arc::clone(scribe), Arc::clone(clock));
+        Self { trail, scribe, clock, exports, stop }
     }
 
     /// Says that this process ends, if it wrote anything, and passes on what is left.
     pub(super) async fn finish(mut self) {
+        if !self.scribe.finish(LAST).await {
+            tracing::warn!("refusals are missing in the audit trail: the store took too long");
+        }
         if !self.trail.book().heads().is_empty() {
             let note = self.trail.note(vec![Entry::new(Act::Stopped)], self.clock.now());
             match tokio::time::timeout(LAST, note).await {

@@ -149,7 +149,9 @@ impl Session {
 
     /// Uploads a file, or says why it cannot be seen.
     async fn attach(&mut self, turn: &Turn, file: Content, n: usize) -> Result<(), LetGo> {
-        let (Some(asker), Content::File { name, .. }) = (turn.asker(), &file) else {
+        let (Some(asker), Content::File { name, .. } | Content::Attached { name, .. }) =
+            (turn.asker(), &file)
+        else {
             return Ok(());
         };
         let (shown, placement) = (code(name), self.talk.placement(asker));
@@ -197,14 +199,13 @@ fn as_file(content: Vec<Content>) -> (Vec<Content>, Vec<Content>) {
         .into_iter()
         .filter_map(|piece| match piece {
             Content::Text(text) | Content::Card { text, .. } => Some(text),
-            Content::File { .. } => None,
+            Content::File { .. } | Content::Attached { .. } => None,
         })
         .collect();
     let text = texts.join("\n\n");
     let head: String = text.chars().take(MOST_HEAD).collect();
     let head = Content::Text(format!("{head}…\n\n*The whole answer is attached.*"));
-    let (name, mime) = ("answer.md".to_owned(), "text/markdown".to_owned());
-    (vec![head], vec![Content::File { name, mime, bytes: text.into_bytes() }])
+    (vec![head], vec![Content::Attached { name: "answer.md".to_owned(), text }])
 }
 
 #[cfg(test)]

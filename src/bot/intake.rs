@@ -229,9 +229,9 @@ impl Inner {
     /// Writes down that somebody was not heard: now and then, without keeping the platform waiting.
     fn note_refusal(&self, visit: &Visit, entry: Entry) {
         let Some(missed) = self.crowd.may_note(visit, self.clock.now()) else { return };
-        let scribe = std::sync::Arc::clone(&self.scribe);
         let entry = Entry { unwritten: Some(missed).filter(|missed| *missed > 0), ..entry };
-        tokio::spawn(async move { scribe.refused(entry).await });
+        // Written from now on, which a process that ends waits for.
+        drop(self.scribe.refused(entry));
     }
 
     fn outdated(&self, event: &Event) {

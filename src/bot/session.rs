@@ -10,8 +10,9 @@ use super::bell::Seat;
 use super::conversation::{Again, Conversation, Input, MOST_WAITING, Stage, Turn, address, name};
 use super::deciding::LATER;
 use super::intake::{at, of_person};
-use super::pause::{code, escaped};
+use super::pause::code;
 use super::progress::span;
+use super::saying::asked;
 use super::wish::{Wish, wish};
 use super::{Inner, LEASE, agents, words};
 use crate::a2a::Pause;
@@ -167,16 +168,15 @@ impl Session {
         self.save(false, None).await
     }
 
-    /// A command that nobody saw is shown; the thread below it is the conversation's. False if it is still on its way.
+    /// A command of Slack's that nobody saw is shown; the thread below it is the conversation's. False if it is still on its way.
     pub(super) async fn show_question(&mut self) -> Result<bool, LetGo> {
         let Some(turn) = &self.talk.turn else { return Ok(true) };
         let (id, first) = (turn.id.clone(), turn.inputs.first().cloned());
         let Some(input) = first.filter(|input| input.unseen && self.talk.thread.is_none()) else {
             return Ok(true);
         };
-        let text = format!("**{}** asks: {}", escaped(&name(&input.visit)), input.text);
         let placement = self.talk.placement(&input);
-        let content = vec![Content::Text(text)];
+        let content = vec![Content::Text(asked(&input.visit, &input.text))];
         let key = format!("{id}:question");
         let said = self.say(&input.visit, placement, content, None, &key).await?;
         let Some(receipt) = said else { return Ok(true) };
@@ -282,6 +282,12 @@ impl Session {
             }
             Occurrence::Press { .. } => (None, Vec::new(), false),
         };
+        // Slack's opens a thread: it is shown with its turn.
+        if let Occurrence::Command { message_id: None, .. } = &event.what
+            && !unseen
+        {
+            self.show_asked(event, &text).await?;
+        }
         let mut input = Input {
             visit: event.visit.clone(),
             text,

@@ -24,7 +24,8 @@ pub(super) async fn run(
         // The workspace's own tokens, never real ones; only who may call, and which agent answers, is the caller's choice.
         // Nor a real database: what waits in it would be sent in here.
         let own = name.starts_with("HERALD_") && !name.starts_with("HERALD_DATABASE_URL")
-            || name.starts_with("KAGENT_");
+            || name.starts_with("KAGENT_")
+            || name.starts_with("OTEL_");
         own.then(|| std::env::var(name).ok()).flatten()
     };
     let world = World::new(Arc::new(SystemClock));

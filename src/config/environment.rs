@@ -274,7 +274,7 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "HERALD_AUDIT",
-        meaning: "where the audit trail goes besides the store: stderr, file:/path [default: off]",
+        meaning: "where the audit trail goes besides the store: stderr, file:/path, otlp (see OTEL_*) [default: off]",
         set: Set::List(|c| &mut c.audit.to),
     },
     Variable {

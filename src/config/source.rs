@@ -8,13 +8,18 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use super::{Config, ConfigError, VARIABLES};
+use crate::platform::http::PROXY_VARIABLES;
+use crate::telemetry::{OwnSecrets, otlp};
 
 /// The file and the variables that settings were read from.
 #[derive(Clone)]
 pub struct Source {
     file: Option<PathBuf>,
+    /// The rules for secrets that it names.
+    rules: Option<PathBuf>,
     /// What the environment said at the start; it cannot change, but the files that it names can.
     environment: BTreeMap<String, SecretString>,
+    known: OwnSecrets,
 }
 
 impl fmt::Debug for Source {
@@ -24,12 +29,20 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    pub(super) fn new(file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Self {
+    pub(super) fn new(
+        file: Option<&Path>,
+        rules: Option<&Path>,
+        env: &dyn Fn(&str) -> Option<String>,
+        known: OwnSecrets,
+    ) -> Self {
         let names = VARIABLES.iter().map(|variable| variable.name.to_owned());
         let names = names.flat_map(|name| [format!("{name}_FILE"), name]);
+        let others = otlp::SECRET_VARIABLES.iter().chain(&PROXY_VARIABLES);
+        let names = names.chain(others.map(|name| (*name).to_owned()));
         let set =
             names.filter_map(|name| env(&name).map(|value| (name, SecretString::from(value))));
-        Self { file: file.map(Path::to_owned), environment: set.collect() }
+        let [file, rules] = [file, rules].map(|path| path.map(Path::to_owned));
+        Self { file, rules, environment: set.collect(), known }
     }
 
     /// Reads the settings anew.
@@ -37,18 +50,22 @@ impl Source {
     /// # Errors
     /// As for [`Config::load`].
     pub fn load(&self) -> Result<Config, ConfigError> {
-        let env = |name: &str| self.environment.get(name).map(|it| it.expose_secret().to_owned());
-        Config::load(self.file.as_deref(), &env)
+        Config::load_anew(self.file.as_deref(), &|name| self.get(name), self.known.clone())
     }
 
-    /// A digest of everything that may change: the configuration file, and the files that hold secrets. A file that cannot
-    /// be read counts as another one.
+    /// What the environment said.
+    pub(super) fn get(&self, name: &str) -> Option<String> {
+        self.environment.get(name).map(|value| value.expose_secret().to_owned())
+    }
+
+    /// A digest of everything that may change: the configuration file, the files that hold secrets, and the rules for
+    /// secrets. A file that cannot be read counts as another one.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         let named = self.environment.iter().filter(|(name, _)| name.ends_with("_FILE"));
         let named = named.map(|(_, path)| Path::new(path.expose_secret()));
         let mut digest = Sha256::new();
-        for path in self.file.as_deref().into_iter().chain(named) {
+        for path in self.watched().chain(named) {
             match std::fs::read(path) {
                 Ok(bytes) => {
                     digest.update(bytes.len().to_le_bytes());
@@ -60,9 +77,15 @@ impl Source {
         digest.finalize().into()
     }
 
+    /// The files that hold settings.
+    fn watched(&self) -> impl Iterator<Item = &Path> {
+        self.file.as_deref().into_iter().chain(self.rules.as_deref())
+    }
+
     /// Whether there is anything that may change.
     #[must_use]
     pub fn can_change(&self) -> bool {
-        self.file.is_some() || self.environment.keys().any(|name| name.ends_with("_FILE"))
+        self.watched().next().is_some()
+            || self.environment.keys().any(|name| name.ends_with("_FILE"))
     }
 }

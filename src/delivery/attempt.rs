@@ -165,8 +165,17 @@ impl Inner {
                 return give_up(delivery, Reason::Denied, why, now);
             }
         };
-        let part = delivery.steps.get(delivery.cursor).and_then(|step| step.action.part());
-        if part.is_some_and(|part| !self.guard.still_passes(part, platform.kind(), route.terms())) {
+        let passes = delivery.steps.get(delivery.cursor).is_none_or(|step| {
+            let (kind, terms) = (platform.kind(), route.terms());
+            match &step.action {
+                Action::Send { part } | Action::Edit { part, .. } => {
+                    self.guard.still_passes(part, kind, terms)
+                }
+                Action::OpenThread { name } => self.guard.words_still_pass(name, terms),
+                Action::Delete { .. } => true,
+            }
+        });
+        if !passes {
             self.metrics.denied(platform.kind(), Gate::Send);
             let hint = "the rules for what a message may hold have changed since it was accepted: send it again";
             return give_up(delivery, Reason::Denied, hint.to_owned(), now);

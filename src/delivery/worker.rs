@@ -334,6 +334,8 @@ mod tests {
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        // With one alone, another test's thread, which has none, might decide that a line is of no interest to anybody.
+        let _second = tracing::Dispatch::new(tracing_subscriber::registry());
         let _here = tracing::subscriber::set_default(subscriber);
         let (mut in_flight, mut trouble) = (InFlight::default(), None);
         let directory = tempfile::tempdir().unwrap();

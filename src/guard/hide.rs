@@ -34,7 +34,7 @@ impl Seek<'_> {
             }
             for span in &mut text.spans {
                 if let Style::Link(url) = &mut span.style {
-                    found.extend(self.string(url, |rule| format!("redacted-{rule}")));
+                    found.extend(self.replace(url, |rule, _| format!("redacted-{rule}")));
                 }
             }
         }
@@ -54,17 +54,14 @@ impl Seek<'_> {
 
     /// Looks at finished words. What is taken out is crossed out, so that it does not become longer.
     pub(super) fn finished(&self, texts: &mut [&mut String]) -> Result<Findings, Blocked> {
-        let mut found = Vec::new();
-        for text in texts {
-            self.refuse_own(text)?;
-            for hit in self.rules.find(text).into_iter().rev() {
-                found.push(hit.rule.to_owned());
-                if self.then == Secrets::Redact {
-                    let characters = text.get(hit.range.clone()).map_or(0, |it| it.chars().count());
-                    text.replace_range(hit.range, &"x".repeat(characters));
-                }
-            }
-        }
+        texts.iter().try_for_each(|text| self.refuse_own(text))?;
+        self.cross_out(texts)
+    }
+
+    /// The same for what holds no secret of Herald's own.
+    fn cross_out(&self, texts: &mut [&mut String]) -> Result<Findings, Blocked> {
+        let crossed = |_: &str, secret: &str| "x".repeat(secret.chars().count());
+        let found = texts.iter_mut().flat_map(|text| self.replace(text, crossed)).collect();
         self.told(found)
     }
 
@@ -98,22 +95,24 @@ impl Seek<'_> {
                 return Err(blocked(found));
             }
             let mut findings = self.told(found)?;
-            findings.add(self.finished(&mut [name])?);
+            findings.add(self.cross_out(&mut [name])?);
             return Ok(findings);
         };
-        let findings = self.finished(&mut [name, &mut text]);
+        let findings = self.cross_out(&mut [name, &mut text]);
         *bytes = text.into_bytes();
         findings
     }
 
-    fn string(&self, text: &mut String, mark: impl Fn(&str) -> String) -> Vec<String> {
+    /// Puts something in the place of each secret, by its rule and itself, if secrets are taken out. The rules that found
+    /// one.
+    fn replace(&self, text: &mut String, with: impl Fn(&str, &str) -> String) -> Vec<String> {
         let hits = self.rules.find(text);
         let rules = hits.iter().map(|hit| hit.rule.to_owned()).collect();
         if self.then == Secrets::Redact {
-            let edits: Vec<_> =
-                hits.iter().map(|hit| (hit.range.clone(), mark(hit.rule))).collect();
-            for (range, mark) in edits.into_iter().rev() {
-                text.replace_range(range, &mark);
+            for hit in hits.into_iter().rev() {
+                let secret = text.get(hit.range.clone()).unwrap_or_default();
+                let instead = with(hit.rule, secret);
+                text.replace_range(hit.range, &instead);
             }
         }
         rules
@@ -175,3 +174,6 @@ fn everything_in(document: &Document) -> String {
     }
     all
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,35 +69,28 @@ const MOST_ROUNDS: usize = 8;
 
 fn unmask_text(text: &mut Text, domains: Option<&Domains>, told: &mut Told) {
     for _ in 0..MOST_ROUNDS {
+        let before = text.clone();
         // What was parted by something unseen may have become an address since it was read.
         text.link_addresses();
-        let mut changed = lead_plainly(text, told);
+        lead_plainly(text, told);
         if let Some(domains) = domains {
-            changed |= unlink(text, domains, told);
+            unlink(text, domains, told);
         }
         drop_broken(text);
-        changed |= name_plainly(text, false, told);
-        changed |= show_hosts(text, told);
+        name_plainly(text, false, told);
+        show_hosts(text, told);
         if let Some(domains) = domains {
-            changed |= write_as_code(text, domains, told);
+            write_as_code(text, domains, told);
         }
-        if !changed {
+        if *text == before {
             break;
         }
     }
 }
 
-/// Makes changes; says whether there were any.
-fn rewrite(text: &mut Text, edits: Vec<Edit>) -> bool {
-    let any = !edits.is_empty();
-    text.rewrite(edits);
-    any
-}
-
 /// The addresses of links, and what these cover where that is the same.
-fn lead_plainly(text: &mut Text, told: &mut Told) -> bool {
+fn lead_plainly(text: &mut Text, told: &mut Told) {
     let mut edits = Vec::new();
-    let mut changed = false;
     for span in &mut text.spans {
         if let Style::Link(url) = &mut span.style
             && let Some(target) = Target::of(url)
@@ -111,18 +104,16 @@ fn lead_plainly(text: &mut Text, told: &mut Told) -> bool {
                 edits.push(Edit::plain(span.range.clone(), plain.address.clone()));
             }
             *url = plain.address;
-            changed = true;
         }
     }
     text.rewrite(edits);
-    changed
 }
 
 /// Hosts in words. In code, where many things have a full stop in them, only those behind `://`.
-fn name_plainly(text: &mut Text, code: bool, told: &mut Told) -> bool {
+fn name_plainly(text: &mut Text, code: bool, told: &mut Told) {
     // Only what is not ASCII looks like something else, and only a host that is written with `%` can hide that it is not.
     if text.text.is_ascii() && !text.text.contains('%') {
-        return false;
+        return;
     }
     let inside = ranges(text, |style| *style == Style::Code);
     let mut edits = Vec::new();
@@ -136,14 +127,14 @@ fn name_plainly(text: &mut Text, code: bool, told: &mut Told) -> bool {
             edits.push(Edit::plain(name.range, name.host));
         }
     }
-    rewrite(text, edits)
+    text.rewrite(edits);
 }
 
 /// Links whose words name another host than they lead to.
-fn show_hosts(text: &mut Text, told: &mut Told) -> bool {
+fn show_hosts(text: &mut Text, told: &mut Told) {
     let other = |span: &Span| matches!(&span.style, Style::Link(url) if text.text.get(span.range.clone()) != Some(url.as_str()));
     if !text.spans.iter().any(other) {
-        return false;
+        return;
     }
     let names = names(&text.text);
     let mut edits = Vec::new();
@@ -174,7 +165,7 @@ fn show_hosts(text: &mut Text, told: &mut Told) -> bool {
         }
     }
     text.spans = kept;
-    rewrite(text, edits)
+    text.rewrite(edits);
 }
 
 /// Whether a link may stand over a name.
@@ -186,7 +177,9 @@ impl Target {
     /// Whether its host, shown by itself, reads as that host.
     fn tells_its_host(&self) -> bool {
         self.hosts.first().is_some_and(|host| {
-            self.is(host) && names(&shown(host)).iter().all(|name| honest(name, Some(self)))
+            !host.is_empty()
+                && self.is(host)
+                && names(&shown(host)).iter().all(|name| honest(name, Some(self)))
         })
     }
 }
@@ -195,7 +188,7 @@ impl Target {
 const SCHEMES: [&str; 4] = ["", "https://", "http://", "mailto:"];
 
 /// Links to other domains: their words stay, and the address stands behind them, as code.
-fn unlink(text: &mut Text, domains: &Domains, told: &mut Told) -> bool {
+fn unlink(text: &mut Text, domains: &Domains, told: &mut Told) {
     let mut edits = Vec::new();
     let mut code_until = 0;
     let mut kept = Vec::with_capacity(text.spans.len());
@@ -229,7 +222,7 @@ fn unlink(text: &mut Text, domains: &Domains, told: &mut Told) -> bool {
         }
     }
     text.spans = kept;
-    rewrite(text, edits)
+    text.rewrite(edits);
 }
 
 /// A label as code, and behind it what it stood for.
@@ -255,7 +248,7 @@ fn drop_broken(text: &mut Text) {
 }
 
 /// Bare addresses in other domains, which a platform would make links of.
-fn write_as_code(text: &mut Text, domains: &Domains, told: &mut Told) -> bool {
+fn write_as_code(text: &mut Text, domains: &Domains, told: &mut Told) {
     let code = ranges(text, |style| *style == Style::Code);
     let links = ranges(text, |style| matches!(style, Style::Link(_)));
     let mut found: Vec<Range<usize>> = Vec::new();
@@ -286,8 +279,7 @@ fn write_as_code(text: &mut Text, domains: &Domains, told: &mut Told) -> bool {
         let code = Span { range: 0..with.len(), style: Style::Code };
         Edit { range, with, spans: vec![code] }
     });
-    let edits = edits.collect();
-    rewrite(text, edits)
+    text.rewrite(edits.collect());
 }
 
 /// Where the spans of a style lie, which are none of them in another.

@@ -7,6 +7,7 @@
 //! them; the finished part says which kinds of mention call people in it, so that whoever sends it can name them (Discord)
 //! and ask again whether they still may.
 
+mod again;
 mod calls;
 mod characters;
 mod hide;
@@ -16,10 +17,10 @@ mod neutralise;
 mod secrets;
 
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use schemars::JsonSchema;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use self::hide::Seek;
@@ -27,6 +28,7 @@ use crate::model::audit::{Filtered, Treatment};
 use crate::model::{CardPart, Mentions, Part, PlatformKind};
 use crate::policy::Terms;
 use crate::render::Document;
+use crate::telemetry::OwnSecrets;
 
 pub use mentions::has_active_mention;
 use neutralise::{break_mentions, break_mentions_in};
@@ -87,11 +89,31 @@ pub struct Config {
     pub secret_rules: Option<PathBuf>,
 }
 
+impl Config {
+    /// The rules for secrets: Herald's own, and those of the file.
+    ///
+    /// # Errors
+    /// One line that names the file, when it cannot be read or a rule in it is wrong.
+    pub fn rules(&self) -> Result<Arc<Rules>, String> {
+        let Some(path) = &self.secret_rules else { return Ok(built_in()) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        Rules::built_in_and(&text).map(Arc::new).map_err(|error| error.to_string())
+    }
+}
+
+/// Herald's own rules, built once.
+fn built_in() -> Arc<Rules> {
+    static BUILT_IN: LazyLock<Arc<Rules>> = LazyLock::new(|| Arc::new(Rules::built_in()));
+    Arc::clone(&BUILT_IN)
+}
+
 /// Looks at everything that leaves. What it knows is built once and shared.
 pub struct Guard {
-    secrets: Mutex<Vec<SecretString>>,
-    own: RwLock<Arc<Own>>,
-    rules: Arc<Rules>,
+    secrets: OwnSecrets,
+    /// What is searched for, and the secrets that it was built from.
+    own: RwLock<(Arc<[SecretString]>, Arc<Own>)>,
+    rules: RwLock<Arc<Rules>>,
 }
 
 impl Default for Guard {
@@ -101,36 +123,39 @@ impl Default for Guard {
 }
 
 impl Guard {
-    /// Keeps `own` secrets back, whatever a policy says, and looks for others by `rules`.
+    /// Keeps Herald's own `secrets` back, whatever a policy says, those included that become known later; and looks for
+    /// others by `rules`.
     #[must_use]
-    pub fn new(own: &[SecretString], rules: Arc<Rules>) -> Self {
-        Self { secrets: Mutex::new(own.to_vec()), own: RwLock::new(Arc::new(Own::new(own))), rules }
+    pub fn new(secrets: OwnSecrets, rules: Arc<Rules>) -> Self {
+        let known = secrets.all();
+        let own = Arc::new(Own::new(&known));
+        Self { secrets, own: RwLock::new((known, own)), rules: RwLock::new(rules) }
     }
 
     /// Keeps `own` secrets back, and looks for others by Herald's own rules.
     #[must_use]
     pub fn with(own: &[SecretString]) -> Self {
-        static BUILT_IN: LazyLock<Arc<Rules>> = LazyLock::new(|| Arc::new(Rules::built_in()));
-        Self::new(own, Arc::clone(&BUILT_IN))
+        Self::new(OwnSecrets::new(own), built_in())
     }
 
-    /// Keeps these secrets back as well, from now on. Old ones stay: they may still be valid somewhere.
-    pub fn keep(&self, more: &[SecretString]) {
-        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = secrets.len();
-        for secret in more {
-            if !secrets.iter().any(|it| it.expose_secret() == secret.expose_secret()) {
-                secrets.push(secret.clone());
-            }
-        }
-        if secrets.len() > known {
-            *self.own.write().unwrap_or_else(PoisonError::into_inner) =
-                Arc::new(Own::new(&secrets));
-        }
+    /// Looks for secrets by these rules from now on.
+    pub fn follow(&self, rules: Arc<Rules>) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn own(&self) -> Arc<Own> {
-        Arc::clone(&self.own.read().unwrap_or_else(PoisonError::into_inner))
+        let known = self.secrets.all();
+        let (from, own) = self.own.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if Arc::ptr_eq(&from, &known) {
+            return own;
+        }
+        let own = Arc::new(Own::new(&known));
+        *self.own.write().unwrap_or_else(PoisonError::into_inner) = (known, Arc::clone(&own));
+        own
     }
 
     /// Makes a document harmless before it is rendered, and says what was changed.
@@ -144,7 +169,7 @@ impl Guard {
         terms: &Terms,
     ) -> Result<Findings, Blocked> {
         let mut findings = Findings::redacted("characters", characters::clean(document));
-        let seek = Seek { own: &self.own(), rules: &self.rules, then: terms.secrets };
+        let seek = Seek { own: &self.own(), rules: &self.rules(), then: terms.secrets };
         findings.add(seek.document(document)?);
         let domains = terms.link_domains.as_deref();
         findings.add(Findings::redacted("link", links::unmask(document, domains)));
@@ -164,7 +189,7 @@ impl Guard {
         platform: PlatformKind,
         terms: &Terms,
     ) -> Result<Findings, Blocked> {
-        let seek = Seek { own: &self.own(), rules: &self.rules, then: terms.secrets };
+        let seek = Seek { own: &self.own(), rules: &self.rules(), then: terms.secrets };
         let mut findings = Findings::default();
         for part in parts.iter_mut() {
             // These were no part of a document.
@@ -191,6 +216,18 @@ impl Guard {
         }
         findings
             .add(Findings::redacted("mention", break_mentions_in(parts, platform, terms.mentions)));
+        let held_to = terms.link_domains.as_deref().map(again::digest);
+        for part in parts {
+            match part {
+                Part::Text(text) | Part::Card(CardPart { text, .. }) => {
+                    text.held_to.clone_from(&held_to);
+                }
+                Part::File(file) if file.held_to.is_some() => {
+                    file.held_to = Some(held_to.clone().unwrap_or_default());
+                }
+                Part::File(_) => {}
+            }
+        }
         Ok(findings)
     }
 
@@ -206,8 +243,11 @@ impl Guard {
     ) -> Result<(String, Findings), Blocked> {
         let mut document = Document::plain(words);
         let terms = Terms { mentions: Mentions::NONE, ..terms.clone() };
-        let findings = self.document(&mut document, platform, &terms)?;
-        let words = document.texts().map(|text| text.text.as_str()).collect();
+        let mut findings = self.document(&mut document, platform, &terms)?;
+        let mut words: String = document.texts().map(|text| text.text.as_str()).collect();
+        // What stands for a secret may itself look like one: as the password of an address.
+        let seek = Seek { own: &self.own(), rules: &self.rules(), then: terms.secrets };
+        findings.add(seek.finished(&mut [&mut words])?);
         Ok((words, findings))
     }
 
@@ -215,7 +255,25 @@ impl Guard {
     #[must_use]
     pub fn still_passes(&self, part: &Part, platform: PlatformKind, terms: &Terms) -> bool {
         let mut again = [part.clone()];
-        self.parts(&mut again, platform, terms).is_ok() && again.first() == Some(part)
+        if self.parts(&mut again, platform, terms).is_err() {
+            return false;
+        }
+        let [mut again] = again;
+        let domains = terms.link_domains.as_deref().filter(|_| again.held_to() != part.held_to());
+        if domains.is_some_and(|domains| !again::leads_to(part, platform, domains)) {
+            return false;
+        }
+        *again.held_to_mut() = part.held_to().map(str::to_owned);
+        again == *part
+    }
+
+    /// The same for plain words, such as a thread's name. They lead nowhere and call nobody, whatever the rules: what may
+    /// be others are those for secrets. Told plainly once more, an address may read otherwise, so nothing else is asked again.
+    #[must_use]
+    pub fn words_still_pass(&self, words: &str, terms: &Terms) -> bool {
+        let seek = Seek { own: &self.own(), rules: &self.rules(), then: terms.secrets };
+        let mut again = words.to_owned();
+        seek.finished(&mut [&mut again]).is_ok() && again == words
     }
 }
 

@@ -356,8 +356,16 @@ impl Delivery {
         self.finished_at = Some(now);
     }
 
-    /// Gets back from `same`, a submission of the same content, what was taken out of it. What has arrived stays arrived,
-    /// unless the rendering has changed so much that the place where it stopped is not there any more.
+    /// Whether a submission of the same content, once this has failed, brings along what is sent: what was to be sent was
+    /// taken out of it, or the rules stood against it before any of it arrived, and those of now may not.
+    #[must_use]
+    pub fn is_refillable(&self) -> bool {
+        let unsent = self.cursor == 0 && self.messages.is_empty();
+        self.expunged_at.is_some() || (self.reason == Some(Reason::Denied) && unsent)
+    }
+
+    /// Gets from `same`, a submission of the same content, what is to be sent. What has arrived stays arrived, unless the
+    /// rendering has changed so much that the place where it stopped is not there any more.
     pub fn refill(&mut self, same: &Self) {
         let Self { steps, placement, invitation, warnings, .. } = same.clone();
         if self.cursor == 0 || self.cursor >= steps.len() {

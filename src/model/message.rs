@@ -98,6 +98,22 @@ impl Part {
             Self::File(_) => None,
         }
     }
+
+    /// What its links were held to.
+    pub(crate) fn held_to(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Card(CardPart { text, .. }) => text.held_to.as_deref(),
+            Self::File(file) => file.held_to.as_deref(),
+        }
+    }
+
+    /// Likewise.
+    pub(crate) const fn held_to_mut(&mut self) -> &mut Option<String> {
+        match self {
+            Self::Text(text) | Self::Card(CardPart { text, .. }) => &mut text.held_to,
+            Self::File(file) => &mut file.held_to,
+        }
+    }
 }
 
 /// Text with buttons.
@@ -143,11 +159,14 @@ pub struct FilePart {
     pub mime: String,
     /// What is in it, in base64.
     pub base64: String,
+    /// For Markdown whose links are held to a list of domains: a digest of that list, empty if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_to: Option<String>,
 }
 
 impl fmt::Debug for FilePart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FilePart { name, mime, base64 } = self;
+        let FilePart { name, mime, base64, held_to: _ } = self;
         write!(f, "FilePart({name:?}, {mime:?}, {} characters of base64)", base64.len())
     }
 }
@@ -187,12 +206,15 @@ pub struct TextPart {
     /// The mentions in it that call people, with the operator's leave: no others may be sent so that they do.
     #[serde(default, skip_serializing_if = "Mentions::is_none")]
     pub mentions: Mentions,
+    /// A digest of the list of domains that its links were held to, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_to: Option<String>,
 }
 
 impl TextPart {
     /// Text that calls nobody.
     pub fn new(body: impl Into<String>, plain: impl Into<String>) -> Self {
-        Self { body: body.into(), plain: plain.into(), mentions: Mentions::NONE }
+        Self { body: body.into(), plain: plain.into(), mentions: Mentions::NONE, held_to: None }
     }
 }
 

@@ -9,7 +9,9 @@ use futures_util::stream;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
-use crate::model::{ChannelId, ChannelInfo, ChannelKind, Failure, PlatformKind};
+use crate::model::{
+    ChannelId, ChannelInfo, ChannelKind, ClientName, Failure, PlatformKind, Reason,
+};
 use crate::platform::Platform;
 use crate::policy::AllowList;
 
@@ -21,8 +23,11 @@ const FRESH_FAILURE: Duration = Duration::from_secs(30);
 const AT_ONCE: usize = 4;
 /// The longest a caller waits for a platform, over all its channels.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// The most channels that are asked about in a minute because somebody named them.
+/// The most channels that are asked about in a minute because one client named them.
 const MOST_PARENTS_A_MINUTE: u32 = 60;
+/// The same for all clients together: Discord bans who is refused 10,000 times in ten minutes
+/// (<https://docs.discord.com/developers/topics/rate-limits#invalid-request-limit>).
+const MOST_IN_ALL: u32 = 600;
 /// The most answers that are remembered of one kind.
 const MOST_REMEMBERED: usize = 4096;
 
@@ -54,9 +59,10 @@ pub(super) struct Directory {
     clock: Arc<dyn Clock>,
     described: Cache<ChannelId, ChannelInfo>,
     listed: Cache<PlatformKind, Vec<ChannelInfo>>,
-    parents: Cache<ChannelId, Option<ChannelId>>,
-    /// Since when so many parents were asked for.
-    asked: Mutex<(Timestamp, u32)>,
+    /// For each client by itself, as is what is counted: what one asks makes no difference to another.
+    parents: Cache<(ClientName, ChannelId), Option<ChannelId>>,
+    /// Since when so many parents were asked for, by each client and (`None`) in all.
+    asked: Mutex<HashMap<Option<ClientName>, (Timestamp, u32)>>,
 }
 
 impl Directory {
@@ -103,33 +109,40 @@ impl Directory {
         channels
     }
 
-    /// The channel that `channel` is a thread of.
+    /// The channel that `channel` is a thread of. A failure where that cannot be asked, or not by this client for now.
     pub(super) async fn parent(
         &self,
+        client: &ClientName,
         platform: &Arc<dyn Platform>,
         channel: &ChannelId,
     ) -> Result<Option<ChannelId>, Failure> {
         let now = self.clock.now();
-        if let Some(parent) = self.parents.get(channel, now) {
+        let key = (client.clone(), channel.clone());
+        if let Some(parent) = self.parents.get(&key, now) {
             return Ok(parent);
         }
-        if !self.may_ask(now) {
-            return Ok(None);
+        if !self.may_ask(client, now) {
+            let hint = "it was asked about too many channels in this minute";
+            return Err(Failure::retry(Reason::RateLimited, hint));
         }
         let parent = platform.parent(channel).await?;
-        self.parents.put(channel.clone(), parent.clone(), now.after(FRESH), now);
+        self.parents.put(key, parent.clone(), now.after(FRESH), now);
         Ok(parent)
     }
 
-    /// Whoever guesses channel IDs makes us ask about each: Discord bans a bot for too many refused requests.
-    fn may_ask(&self, now: Timestamp) -> bool {
+    /// Whoever guesses channel IDs makes us ask about each.
+    fn may_ask(&self, client: &ClientName, now: Timestamp) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, count) = &mut *asked;
-        if now.since(*since) > Duration::from_secs(60) {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        *count <= MOST_PARENTS_A_MINUTE
+        [(Some(client), MOST_PARENTS_A_MINUTE), (None, MOST_IN_ALL)].into_iter().all(
+            |(who, most)| {
+                let (since, count) = asked.entry(who.cloned()).or_default();
+                if now.since(*since) > Duration::from_secs(60) {
+                    (*since, *count) = (now, 0);
+                }
+                *count += 1;
+                *count <= most
+            },
+        )
     }
 
     async fn describe(
@@ -196,5 +209,25 @@ fn unknown(channel: &ChannelId, note: String) -> ChannelInfo {
         kind: ChannelKind::Unknown,
         can_post: false,
         note: Some(note),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn one_clients_guesses_are_counted_and_those_of_all_together() {
+        let directory = Directory::new(Arc::new(SystemClock));
+        let start = Timestamp(1_000_000);
+        let asks = |client: u32, now| directory.may_ask(&ClientName::new(client.to_string()), now);
+        for client in 0..10 {
+            assert!((0..60).all(|_| asks(client, start)), "{client}");
+            assert!(!asks(client, start), "{client}");
+        }
+        assert!(!asks(10, start), "a bot that is banned is of no use to anybody");
+        let later = start.after(Duration::from_secs(61));
+        assert!(asks(0, later) && asks(10, later));
     }
 }

@@ -12,7 +12,7 @@ pub(super) fn asked(client: &ClientName, platform: Option<PlatformKind>) -> Entr
 }
 
 /// Why an error is a refusal. An argument that makes no sense is none.
-const fn refusal(error: &SubmitError) -> Option<(Refused, Option<Gate>)> {
+pub(super) const fn refusal(error: &SubmitError) -> Option<(Refused, Option<Gate>)> {
     match error {
         SubmitError::Denied(Denied::Channel { .. }) => Some((Refused::Channel, Some(Gate::Submit))),
         SubmitError::Denied(Denied::Threads) => Some((Refused::Threads, Some(Gate::Submit))),
@@ -33,12 +33,26 @@ const fn refusal(error: &SubmitError) -> Option<(Refused, Option<Gate>)> {
 }
 
 impl Notifier {
-    /// Writes a refusal down, and counts it. What was found out by then is in `asked`.
-    pub(super) async fn refused(&self, mut asked: Entry, error: &SubmitError) {
-        let Some((why, gate)) = refusal(error) else { return };
+    /// Writes a refusal down, and counts it, whether or not anybody waits for that. What was found out by then is in
+    /// `asked`.
+    pub(super) fn refused(
+        &self,
+        asked: Entry,
+        error: &SubmitError,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let written = self.entry(asked, error).map(|entry| self.scribe.refused(entry));
+        async move {
+            if let Some(written) = written {
+                written.await;
+            }
+        }
+    }
+
+    fn entry(&self, mut asked: Entry, error: &SubmitError) -> Option<Entry> {
+        let (why, gate) = refusal(error)?;
         // No word of the caller's own: a delivery that is none may be called anything.
         if why == Refused::NoSuchDelivery && asked.delivery.is_none() {
-            return;
+            return None;
         }
         if let SubmitError::Blocked(blocked) = error {
             asked.filtered.clone_from(&blocked.filtered);
@@ -50,6 +64,6 @@ impl Notifier {
         if asked.channel.is_some() {
             asked.platform = None;
         }
-        self.scribe.refused(asked.refused(why)).await;
+        Some(asked.refused(why))
     }
 }

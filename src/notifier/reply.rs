@@ -4,15 +4,17 @@ use base64::Engine as _;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::refused::refusal;
 use super::{Accepted, MOST_TEXT_CHARACTERS, Notifier, Rendered, SubmitError, steps};
 use crate::guard::Findings;
 use crate::model::audit::{Act, Entry};
 use crate::model::{
-    Button, CardPart, ClientName, Delivery, DeliveryId, Failure, FilePart, Invitation, MessageRef,
-    Part, Placement, Reason, Receipt, Visit,
+    Button, CardPart, ClientName, Delivery, DeliveryId, Failure, FilePart, Invitation, Mentions,
+    MessageRef, Part, Placement, Reason, Receipt, Visit,
 };
 use crate::platform::{Platform, Signal};
-use crate::policy::{Rate, Terms};
+use crate::policy::{Rate, Route, Terms};
+use crate::render;
 
 /// The client that the bot is, in the store and the log.
 pub const BOT: &str = "bot";
@@ -28,6 +30,13 @@ pub enum Content {
         text: String,
         /// The buttons: at most 5 rows of at most 5.
         rows: Vec<Vec<Button>>,
+    },
+    /// Text that is too long to be shown, as a file of Markdown.
+    Attached {
+        /// The file's name.
+        name: String,
+        /// The text.
+        text: String,
     },
     /// A file.
     File {
@@ -110,27 +119,59 @@ impl Notifier {
         placement: &Placement,
         show: Show,
     ) -> Result<(), Failure> {
-        let denied =
-            |error: &dyn std::fmt::Display| Failure::give_up(Reason::Denied, error.to_string());
-        let platform = self.platform(visit.platform()).map_err(|error| denied(&error))?;
-        let invitation = Invitation::Answer { visit: visit.clone() };
-        let route = self.rules().reply(&ClientName::new(BOT), &invitation);
-        let route = route.map_err(|unwelcome| denied(&unwelcome))?;
-        let (placement, signal) = match show {
-            Show::Typing => (placement.clone(), Signal::Typing),
-            Show::Text { message, text, rows } => {
-                let unshown = |error| Failure::give_up(Reason::Rejected, format!("{error}"));
-                let content = Content::Card { text, rows };
-                let (parts, _) = self
-                    .pieces(platform.as_ref(), vec![content], route.terms())
-                    .map_err(unshown)?;
-                let Some(part) = parts.into_iter().next() else { return Ok(()) };
-                let placement = Placement { thread: message.thread, ..Placement::default() };
-                (placement, Signal::Edit { message_id: message.id, part })
+        let shown = self.platform(visit.platform()).and_then(|platform| {
+            Ok((platform, self.shown(platform.as_ref(), visit, placement, show)?))
+        });
+        let (platform, Shown { route, placement, signal }) = match shown {
+            Ok((platform, Some(shown))) => (platform, shown),
+            Ok((_, None)) => return Ok(()),
+            Err(error) => {
+                // What stands in the audit trail is said there, however long the turn goes on.
+                if refusal(&error).is_some() {
+                    tracing::debug!(platform = %visit.platform(), %error, "what goes on was not shown");
+                } else {
+                    tracing::warn!(platform = %visit.platform(), %error, "what goes on was not shown");
+                }
+                let asked = Entry {
+                    client: Some(ClientName::new(BOT)),
+                    ..Entry::visit(Act::Denied, visit)
+                };
+                // It is written all the same, and nobody who pressed a button waits for the store.
+                drop(self.refused(asked, &error));
+                let reason = match error {
+                    SubmitError::Render(_) => Reason::Rejected,
+                    _ => Reason::Denied,
+                };
+                return Err(Failure::give_up(reason, error.to_string()));
             }
         };
         let shown = platform.signal(&route, &placement, &signal).await;
         shown.inspect_err(|failure| self.metrics.slowed(platform.kind(), failure))
+    }
+
+    /// What is shown, and where, if there is anything to show.
+    fn shown(
+        &self,
+        platform: &dyn Platform,
+        visit: &Visit,
+        placement: &Placement,
+        show: Show,
+    ) -> Result<Option<Shown>, SubmitError> {
+        let invitation = Invitation::Answer { visit: visit.clone() };
+        let route = self.rules().reply(&ClientName::new(BOT), &invitation)?;
+        let (message, text, rows) = match show {
+            Show::Typing => {
+                let (placement, signal) = (placement.clone(), Signal::Typing);
+                return Ok(Some(Shown { route, placement, signal }));
+            }
+            Show::Text { message, text, rows } => (message, text, rows),
+        };
+        let card = vec![Content::Card { text, rows }];
+        let (parts, _) = self.pieces(platform, card, route.terms())?;
+        let Some(part) = parts.into_iter().next() else { return Ok(None) };
+        let placement = Placement { thread: message.thread, ..Placement::default() };
+        let signal = Signal::Edit { message_id: message.id, part };
+        Ok(Some(Shown { route, placement, signal }))
     }
 
     async fn answer(
@@ -169,9 +210,9 @@ impl Notifier {
         // Refused before anything is stored; the worker asks again.
         let policy = self.rules();
         let route = policy.reply(&client, &invitation)?;
+        let hash = digest(&placement, &content);
         let (parts, findings) = self.pieces(platform.as_ref(), content, route.terms())?;
         let id = DeliveryId::new(self.clock.now());
-        let hash = digest(&placement, &parts);
         let steps = steps::reply(id, parts, replaces);
         let channel = invitation.visit().channel.clone();
         let delivery = Delivery {
@@ -202,9 +243,20 @@ impl Notifier {
             let (text, rows) = match piece {
                 Content::Text(text) => (text, Vec::new()),
                 Content::Card { text, rows } => (text, rows),
+                Content::Attached { name, text } => {
+                    // It is opened somewhere: hidden characters and links mean there what they mean here. Nobody is called.
+                    let mut document = render::parse(&text);
+                    let quiet = Terms { mentions: Mentions::NONE, ..terms.clone() };
+                    findings.add(self.guard.document(&mut document, platform.kind(), &quiet)?);
+                    let bytes = render::whole(&document).into_bytes();
+                    let file = file(name, "text/markdown".to_owned(), &bytes);
+                    let mut file = [Part::File(FilePart { held_to: Some(String::new()), ..file })];
+                    findings.add(self.guard.parts(&mut file, platform.kind(), terms)?);
+                    all.extend(file);
+                    continue;
+                }
                 Content::File { name, mime, bytes } => {
-                    let base64 = base64::engine::general_purpose::STANDARD.encode(bytes);
-                    let mut file = [Part::File(FilePart { name, mime, base64 })];
+                    let mut file = [Part::File(file(name, mime, &bytes))];
                     findings.add(self.guard.parts(&mut file, platform.kind(), terms)?);
                     all.extend(file);
                     continue;
@@ -224,6 +276,18 @@ impl Notifier {
     }
 }
 
+/// What goes directly: the latest wins.
+struct Shown {
+    route: Route,
+    placement: Placement,
+    signal: Signal,
+}
+
+fn file(name: String, mime: String, bytes: &[u8]) -> FilePart {
+    let base64 = base64::engine::general_purpose::STANDARD.encode(bytes);
+    FilePart { name, mime, base64, held_to: None }
+}
+
 fn with_buttons(part: Part, rows: Vec<Vec<Button>>) -> Part {
     match part {
         Part::Text(text) if !rows.is_empty() => Part::Card(CardPart { text, rows }),
@@ -231,10 +295,31 @@ fn with_buttons(part: Part, rows: Vec<Vec<Button>>) -> Part {
     }
 }
 
-/// What makes two replies the same.
-fn digest(placement: &Placement, parts: &[Part]) -> String {
+/// What makes two replies the same, whatever the rules make of them.
+fn digest(placement: &Placement, content: &[Content]) -> String {
     let mut hash = Sha256::new();
-    hash.update(serde_json::to_string(placement).unwrap_or_default());
-    hash.update(serde_json::to_string(parts).unwrap_or_default());
+    let mut put = |field: &[u8]| {
+        hash.update(field.len().to_le_bytes());
+        hash.update(field);
+    };
+    put(serde_json::to_string(placement).unwrap_or_default().as_bytes());
+    for piece in content {
+        match piece {
+            Content::Text(text) => put(text.as_bytes()),
+            Content::Card { text, rows } => {
+                put(text.as_bytes());
+                put(serde_json::to_string(rows).unwrap_or_default().as_bytes());
+            }
+            Content::Attached { name, text } => {
+                put(name.as_bytes());
+                put(text.as_bytes());
+            }
+            Content::File { name, mime, bytes } => {
+                put(name.as_bytes());
+                put(mime.as_bytes());
+                put(bytes);
+            }
+        }
+    }
     format!("{:x}", hash.finalize())
 }

@@ -57,6 +57,10 @@ impl Default for Settings {
     }
 }
 
+/// Where proxies are named, perhaps with a password.
+pub const PROXY_VARIABLES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
 /// The client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {

@@ -1,5 +1,6 @@
 //! What must hold for every platform alike, whatever its wire format.
 
+mod links;
 mod mentions;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -16,7 +16,7 @@ use crate::model::{ChannelId, ClientName, Invitation, PlatformKind};
 
 /// Who calls without a name of their own in the file: whoever has `HERALD_TOKEN`, whoever needs none, the one client of
 /// `herald stdio`, the person at a shell, and the bot. They share one policy; nobody in the file may be called so.
-pub const UNNAMED: [&str; 5] = ["default", "anonymous", "stdio", "shell", "bot"];
+pub const UNNAMED: [&str; 5] = ["anonymous", "bot", "default", "shell", "stdio"];
 
 /// Permission, now, for one client to speak in one channel.
 ///

@@ -27,11 +27,12 @@ pub use document::{
     Alignment, Block, Container, Content, Document, Marker, Span, Style, Table, Text,
 };
 pub(crate) use flow::ZERO_WIDTH_SPACE;
+pub use markdown::Markdown;
 pub use parse::parse;
 pub(crate) use rewrite::Edit;
 #[cfg(test)]
 pub(crate) use rewrite::flaws;
-pub use split::{MOST_PARTS, render};
+pub use split::{MOST_PARTS, render, whole};
 
 /// The text cannot be sent as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

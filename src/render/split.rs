@@ -4,6 +4,7 @@ use super::RenderError;
 use super::dialect::{Dialect, Plain};
 use super::document::{Block, Container, Content, Document, visible};
 use super::frame::{self, Chunk, Piece, Scene};
+use super::markdown::Markdown;
 use super::table::{Layout, layout};
 use crate::model::TextPart;
 
@@ -36,6 +37,13 @@ pub fn render(document: &Document, dialect: &dyn Dialect) -> Result<Vec<TextPart
         return Err(RenderError::Empty);
     }
     Ok(filler.parts)
+}
+
+/// Writes a document as Markdown again, in one piece: for a file.
+#[must_use]
+pub fn whole(document: &Document) -> String {
+    let parts = render(document, &Markdown::WHOLE).unwrap_or_default();
+    parts.into_iter().map(|part| part.body).collect()
 }
 
 /// One rendering of the part being filled.

@@ -193,6 +193,10 @@ impl Outbox for Memory {
             if tables.rows[row].delivery.state != DeliveryState::Failed {
                 return Ok(Enqueued::Repeated(Box::new(tables.read(row))));
             }
+            let earlier = &mut tables.rows[row].delivery;
+            if earlier.is_refillable() {
+                earlier.refill(&new.delivery);
+            }
             tables.put_back(row, new.delivery.created_at, new.delivery.deadline);
             tables.rows[row].submitter = new.submitter;
             let kept = &mut tables.rows[row].delivery.traceparent;

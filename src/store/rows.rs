@@ -10,6 +10,8 @@ use crate::clock::Timestamp;
 use crate::model::{ClientName, Delivery, DeliveryId, PlatformKind};
 use crate::platform::Pace;
 use crate::store::StoreError;
+use crate::store::rate::Lately;
+use crate::store::trail::{self, Base, Chain};
 
 /// The three kinds of columns, on either engine.
 pub(super) trait Columns {
@@ -107,6 +109,44 @@ pub(super) fn platform(name: &str) -> Result<PlatformKind, StoreError> {
 /// How many rows there are, as the engines count.
 pub(super) fn count(count: i64) -> u64 {
     u64::try_from(count).unwrap_or_default()
+}
+
+/// Reads a row of `audit_chains`.
+pub(super) fn chain(row: &impl Columns) -> Result<Chain, StoreError> {
+    Ok(Chain {
+        id: text(row, "chain")?,
+        n: count(number(row, "n")?),
+        hash: text(row, "hash")?,
+        seal: row.text("seal")?,
+        key: row.text("key")?,
+        at: Timestamp(number(row, "at")?),
+        base: Base {
+            n: count(number(row, "base_n")?),
+            hash: text(row, "base_hash")?,
+            seal: row.text("base_seal")?,
+        },
+    })
+}
+
+/// Reads a row of `audit`.
+pub(super) fn audit(row: &impl Columns) -> Result<trail::Row, StoreError> {
+    Ok(trail::Row {
+        chain: text(row, "chain")?,
+        n: count(number(row, "n")?),
+        line: text(row, "line")?,
+        prev: text(row, "prev")?,
+        hash: text(row, "hash")?,
+    })
+}
+
+/// Reads what a client submitted lately.
+pub(super) fn lately(row: &impl Columns) -> Result<Lately, StoreError> {
+    Ok(Lately {
+        messages: count(number(row, "messages")?),
+        channels: count(number(row, "channels")?),
+        here: count(number(row, "here")?),
+        first: row.number("first")?.map(Timestamp),
+    })
 }
 
 /// GCRA: the new theoretical arrival time once a turn is taken `now`, and when the next turn may be.

@@ -135,18 +135,18 @@ pub(in crate::store) fn forgettable(chains: &[Chain], now: Timestamp) -> Vec<&st
     empty.map(|it| it.id.as_str()).collect()
 }
 
-/// The last of these rows, the oldest of `chain`, that was written before this time, as all before it were. What was altered
-/// stays, and what is behind it, for whoever verifies: taken away, it would be gone with what it shows.
-pub(in crate::store) fn due<'r>(
+/// Where a chain is to begin, if some of these rows, its oldest, were written before this time, as all before them were.
+/// What was altered stays, and what is behind it, for whoever verifies: taken away, it would be gone with what it shows.
+pub(in crate::store) fn due(
     chain: &Chain,
-    oldest: &'r [Row],
-    seal: &Seal,
+    oldest: &[Row],
+    with: &Seal,
     before: Timestamp,
-) -> Option<&'r Row> {
+) -> Option<Base> {
     let (before, unkeyed) = (before.rfc3339(), Seal::new(None));
     let seal = match &chain.key {
         None => &unkeyed,
-        Some(_) if chain.key == seal.fingerprint() => seal,
+        Some(_) if chain.key == with.fingerprint() => with,
         // Of a key that is not this one's nothing can be said.
         Some(_) => return None,
     };
@@ -160,7 +160,8 @@ pub(in crate::store) fn due<'r>(
         (n, prev) = (row.n, &row.hash);
         follows && written(&row.line).is_some_and(|at| at < before)
     });
-    whole.last()
+    let Row { n, hash, .. } = whole.last()?;
+    Some(Base { n: *n, hash: hash.clone(), seal: with.base(&chain.id, *n, hash) })
 }
 
 /// When a line was written, as it says: in UTC, so that these sort.

@@ -1,41 +1,40 @@
-//! Sends traces to a collector: OTLP over HTTP, as protobuf, set up by OpenTelemetry's own environment variables
-//! (<https://opentelemetry.io/docs/specs/otel/protocol/exporter/>).
+//! Sends traces, and the audit trail as logs, to a collector: OTLP over HTTP, as protobuf, set up by OpenTelemetry's own
+//! environment variables (<https://opentelemetry.io/docs/specs/otel/protocol/exporter/>).
 //!
 //! The library reads those about headers, sampling, the resource, batches and limits by itself; here is what decides whether
 //! there is anything to send to, and what Herald does not support. Then there are no traces, which is said once, at the start:
 //! such variables are often set for all Pods at once, and are no reason not to serve.
-//! A collector that is away costs nobody anything: spans wait in a bounded queue, and then they are dropped.
+//! A collector that is away costs nobody anything: spans wait in a bounded queue, and then they are dropped. Logs are the
+//! audit trail's, and wait in the store.
+
+mod logs;
+mod sender;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::time::Duration;
 
-use async_trait::async_trait;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_http::{Bytes, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{
     EnvResourceDetector, ResourceDetector, TelemetryResourceDetector,
 };
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use reqwest::Certificate;
 use secrecy::SecretString;
-use tokio::runtime::Handle;
 use url::Url;
 
+pub use self::logs::{Log, Logs, NotTaken};
+use self::sender::{Sender, Trouble};
+use super::secrets::in_address;
 use super::trace;
 
 /// How long one request to the collector takes at most, where nothing else is set.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an ending process waits for what is left to be sent.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How often at most somebody is told that the collector does not take traces.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(300);
-/// How much of the collector's answer is read, in bytes.
-const MOST_ANSWER: usize = 64 * 1024;
 
 const SAMPLERS: [&str; 6] = [
     "always_on",
@@ -48,24 +47,48 @@ const SAMPLERS: [&str; 6] = [
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-/// A variable about tracing says what Herald cannot do, so there are no traces. Never shows a header.
+/// A variable says what Herald cannot do, so nothing is sent. Never shows a header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {error}")]
-pub struct InvalidTracing {
+pub struct InvalidExport {
     /// The variable.
     pub variable: String,
     /// What is wrong, and the fix.
     pub error: String,
 }
 
-/// Where traces go.
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    Traces,
+    Logs,
+}
+
+impl Signal {
+    /// As URLs have it.
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+        }
+    }
+
+    /// As variables have it.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Traces => "TRACES",
+            Self::Logs => "LOGS",
+        }
+    }
+}
+
+/// Where traces go, or logs.
 #[derive(Clone)]
 pub struct Settings {
     endpoint: Url,
     service: Option<String>,
     timeout: Duration,
     authorities: Option<PathBuf>,
-    secrets: Vec<SecretString>,
 }
 
 impl fmt::Debug for Settings {
@@ -76,22 +99,14 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// What the environment says; `None` where traces go nowhere. An empty variable counts as unset.
+    /// What the environment says of traces; `None` where they go nowhere. An empty variable counts as unset.
     ///
     /// # Errors
     /// When a variable is malformed, or asks for what Herald does not do.
-    pub fn read(env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Self>, InvalidTracing> {
-        let get = |name: &str| {
-            env(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-        };
-        // What is said of traces counts more than what is said of everything.
-        let exporter = |name: &str| {
-            [format!("OTEL_EXPORTER_OTLP_TRACES_{name}"), format!("OTEL_EXPORTER_OTLP_{name}")]
-                .into_iter()
-                .find_map(|variable| get(&variable).map(|value| (variable, value)))
-        };
+    pub fn read(env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Self>, InvalidExport> {
+        let get = |name: &str| value(env, name);
         let is = |name: &str, word: &str| get(name).is_some_and(|v| v.eq_ignore_ascii_case(word));
-        if is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
+        if is(DISABLED, "true") || is("OTEL_TRACES_EXPORTER", "none") {
             return Ok(None);
         }
         let chosen = get("OTEL_TRACES_EXPORTER");
@@ -100,11 +115,42 @@ impl Settings {
             return Err(invalid("OTEL_TRACES_EXPORTER", error));
         }
         // Traces are off by default, unlike the specification's; whoever chooses OTLP gets its default.
-        let nearby = || chosen.map(|_| (ENDPOINT.to_owned(), NEARBY.to_owned()));
+        let settings = Self::of(Signal::Traces, chosen.is_some(), &get)?;
+        if settings.is_some() {
+            sampler(&get)?;
+        }
+        Ok(settings)
+    }
+
+    /// What the environment says of logs, for whoever wants them sent.
+    ///
+    /// # Errors
+    /// When a variable is malformed, asks for what Herald does not do, or forbids to send anything.
+    pub fn read_for_logs(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, InvalidExport> {
+        let get = |name: &str| value(env, name);
+        let off = get(DISABLED).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let settings = if off { None } else { Self::of(Signal::Logs, true, &get)? };
+        settings.ok_or_else(|| invalid(DISABLED, "nothing may be sent: leave it out"))
+    }
+
+    /// What is said of a signal; to a collector `nearby` if none is named.
+    fn of(
+        signal: Signal,
+        nearby: bool,
+        get: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, InvalidExport> {
+        // What is said of this signal counts more than what is said of everything.
+        let own = signal.word();
+        let exporter = |name: &str| {
+            [format!("OTEL_EXPORTER_OTLP_{own}_{name}"), format!("OTEL_EXPORTER_OTLP_{name}")]
+                .into_iter()
+                .find_map(|variable| get(&variable).map(|value| (variable, value)))
+        };
+        let nearby = || nearby.then(|| (ENDPOINT.to_owned(), NEARBY.to_owned()));
         let Some((variable, endpoint)) = exporter("ENDPOINT").or_else(nearby) else {
             return Ok(None);
         };
-        let endpoint = traces_url(&variable, &endpoint)?;
+        let endpoint = url_of(signal, &variable, &endpoint)?;
         let unlike = |(_, value): &(String, String), word| !str::eq_ignore_ascii_case(value, word);
         if let Some((variable, protocol)) = exporter("PROTOCOL").filter(|it| unlike(it, PROTOBUF)) {
             let error = format!(
@@ -113,7 +159,8 @@ impl Settings {
             return Err(invalid(variable, error));
         }
         if let Some((variable, _)) = exporter("COMPRESSION").filter(|it| unlike(it, "none")) {
-            return Err(invalid(variable, "traces are sent uncompressed: leave it out"));
+            let error = format!("{} are sent uncompressed: leave it out", signal.path());
+            return Err(invalid(variable, error));
         }
         for name in ["CLIENT_CERTIFICATE", "CLIENT_KEY"] {
             if let Some((variable, _)) = exporter(name) {
@@ -123,41 +170,66 @@ impl Settings {
                 ));
             }
         }
-        sampler(&get)?;
         let timeout = match exporter("TIMEOUT") {
             Some((variable, text)) => Duration::from_millis(text.parse().map_err(|_| {
                 invalid(variable, format!("`{text}` is not a number of milliseconds"))
             })?),
             None => TIMEOUT,
         };
-        let secrets = exporter("HEADERS").map(|(_, headers)| header_secrets(&headers));
         Ok(Some(Self {
             endpoint,
             service: get("OTEL_SERVICE_NAME"),
             timeout,
             authorities: exporter("CERTIFICATE").map(|(_, path)| path.into()),
-            secrets: secrets.unwrap_or_default(),
         }))
     }
 
-    /// What must not show in a log line.
+    /// The collector's host, for people.
     #[must_use]
-    pub fn secrets(&self) -> &[SecretString] {
-        &self.secrets
+    pub fn host(&self) -> &str {
+        self.endpoint.host_str().unwrap_or_default()
     }
 }
 
+/// The variables that hold secrets: headers, and URLs in which a password may stand. Those of metrics are not used, but set
+/// for all signals as often.
+pub const SECRET_VARIABLES: [&str; 8] = [
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+    "OTEL_EXPORTER_OTLP_LOGS_HEADERS",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+];
+
+/// The secrets in these variables, whether anything is exported or not.
+#[must_use]
+pub fn secrets(env: &dyn Fn(&str) -> Option<String>) -> Vec<SecretString> {
+    let set = SECRET_VARIABLES.iter().filter_map(|name| Some((name, env(name)?)));
+    set.flat_map(|(name, value)| {
+        if name.ends_with("HEADERS") { header_secrets(&value) } else { in_address(&value) }
+    })
+    .collect()
+}
+
+const DISABLED: &str = "OTEL_SDK_DISABLED";
 const PROTOBUF: &str = "http/protobuf";
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// Where a collector is when nobody says otherwise.
 const NEARBY: &str = "http://localhost:4318";
 
-fn invalid(variable: impl Into<String>, error: impl Into<String>) -> InvalidTracing {
-    InvalidTracing { variable: variable.into(), error: error.into() }
+fn value(env: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+    env(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
-/// The URL that traces are posted to: that of all signals gets a path for traces, that of traces is taken as it is.
-fn traces_url(variable: &str, text: &str) -> Result<Url, InvalidTracing> {
+fn invalid(variable: impl Into<String>, error: impl Into<String>) -> InvalidExport {
+    InvalidExport { variable: variable.into(), error: error.into() }
+}
+
+/// The URL that a signal is posted to: that of all signals gets a path for it, its own is taken as it is.
+fn url_of(signal: Signal, variable: &str, text: &str) -> Result<Url, InvalidExport> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let mut url = url.filter(Url::has_host).ok_or_else(|| {
         invalid(variable, "it is not a URL: write for example http://otel-collector:4318")
@@ -165,13 +237,13 @@ fn traces_url(variable: &str, text: &str) -> Result<Url, InvalidTracing> {
     if variable == ENDPOINT
         && let Ok(mut path) = url.path_segments_mut()
     {
-        path.pop_if_empty().extend(["v1", "traces"]);
+        path.pop_if_empty().extend(["v1", signal.path()]);
     }
     Ok(url)
 }
 
 /// The library goes on with another sampler where it does not know one.
-fn sampler(get: &dyn Fn(&str) -> Option<String>) -> Result<(), InvalidTracing> {
+fn sampler(get: &dyn Fn(&str) -> Option<String>) -> Result<(), InvalidExport> {
     let Some(name) = get("OTEL_TRACES_SAMPLER") else { return Ok(()) };
     if !SAMPLERS.contains(&name.as_str()) {
         let error = format!("`{name}` is not supported: write one of {}", SAMPLERS.join(", "));
@@ -187,9 +259,16 @@ fn sampler(get: &dyn Fn(&str) -> Option<String>) -> Result<(), InvalidTracing> {
     Ok(())
 }
 
-/// Every header's value: as it stands there, decoded, and without the word `Bearer` before it.
+/// What the names of headers say that authorize. What others hold, such as a tenant's name, is often an ordinary word, which
+/// no message could hold any more.
+const AUTHORIZING: [&str; 9] =
+    ["auth", "cookie", "credential", "dsn", "key", "password", "secret", "team", "token"];
+
+/// The value of every header that authorizes: as it stands there, decoded, and without the word `Bearer` before it.
 fn header_secrets(headers: &str) -> Vec<SecretString> {
-    let values = headers.split(',').filter_map(|pair| Some(pair.split_once('=')?.1.trim()));
+    let authorizes = |name: &str| AUTHORIZING.iter().any(|word| name.to_lowercase().contains(word));
+    let pairs = headers.split(',').filter_map(|pair| pair.split_once('='));
+    let values = pairs.filter(|(name, _)| authorizes(name)).map(|(_, value)| value.trim());
     let mut secrets = Vec::new();
     for value in values.filter(|value| !value.is_empty()) {
         // The name does not matter: only the decoding does.
@@ -206,9 +285,8 @@ fn header_secrets(headers: &str) -> Vec<SecretString> {
 ///
 /// # Errors
 /// When the certificate authorities cannot be used.
-pub fn start(settings: &Settings) -> Result<(), InvalidTracing> {
-    let sender =
-        Sender { client: client(settings)?, runtime: Handle::current(), told: Mutex::default() };
+pub fn start(settings: &Settings) -> Result<(), InvalidExport> {
+    let sender = Sender::new(settings, Trouble::told())?;
     let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(sender)
@@ -249,107 +327,13 @@ fn resource(service: Option<&str>) -> Resource {
     }
 }
 
-fn client(settings: &Settings) -> Result<reqwest::Client, InvalidTracing> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("herald/", env!("CARGO_PKG_VERSION")))
-        .timeout(settings.timeout)
-        .redirect(reqwest::redirect::Policy::none());
-    if let Some(path) = &settings.authorities {
-        let variable = "OTEL_EXPORTER_OTLP_CERTIFICATE";
-        let unusable = |why: String| invalid(variable, format!("{} {why}", path.display()));
-        let pem = std::fs::read(path).map_err(|e| unusable(format!("cannot be read: {e}")))?;
-        let found = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if found.is_empty() {
-            return Err(unusable("holds no PEM certificate".to_owned()));
-        }
-        builder = builder.tls_certs_merge(found);
-    }
-    let no_roots = "no CA certificates found: name a PEM file in SSL_CERT_FILE";
-    builder.build().map_err(|_| invalid(ENDPOINT, no_roots))
-}
-
-/// Posts batches. The library's thread has no runtime: the requests are made in Herald's.
-#[derive(Debug)]
-struct Sender {
-    client: reqwest::Client,
-    runtime: Handle,
-    /// When somebody was told of trouble.
-    told: Mutex<Option<Instant>>,
-}
-
-impl Sender {
-    fn complain(&self, why: &str) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= COMPLAIN_EVERY) {
-            *told = Some(Instant::now());
-            tracing::warn!(
-                why,
-                "the collector does not take traces; Herald goes on without (this is said once in five minutes)"
-            );
-        }
-    }
-}
-
-#[async_trait]
-impl opentelemetry_http::HttpClient for Sender {
-    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let client = self.client.clone();
-        let sent = self.runtime.spawn(async move { post(&client, request).await }).await;
-        let answer = match sent {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                self.complain(obstacle(&error));
-                // The URL may hold a key.
-                return Err(error.without_url().into());
-            }
-            // The runtime ends.
-            Err(error) => return Err(error.into()),
-        };
-        if !answer.status().is_success() {
-            self.complain(&format!("it answered with HTTP {}", answer.status().as_u16()));
-        }
-        Ok(answer)
-    }
-}
-
-async fn post(
-    client: &reqwest::Client,
-    request: Request<Bytes>,
-) -> Result<Response<Bytes>, reqwest::Error> {
-    let mut answer = client.execute(request.try_into()?).await?;
-    let (mut response, mut body) = (Response::new(Bytes::new()), Vec::new());
-    *response.status_mut() = answer.status();
-    *response.headers_mut() = std::mem::take(answer.headers_mut());
-    while let Some(chunk) = answer.chunk().await? {
-        let room = MOST_ANSWER.saturating_sub(body.len());
-        body.extend(chunk.iter().take(room));
-        if room == 0 {
-            break;
-        }
-    }
-    *response.body_mut() = body.into();
-    Ok(response)
-}
-
-fn obstacle(error: &reqwest::Error) -> &'static str {
-    if error.is_dns() {
-        "its host name could not be resolved"
-    } else if error.is_timeout() {
-        "it did not answer in time"
-    } else if error.is_connect() {
-        "no connection could be made"
-    } else {
-        "the connection broke"
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Result<Option<Settings>, InvalidTracing> {
+    fn read(variables: &[(&str, &str)]) -> Result<Option<Settings>, InvalidExport> {
         let find = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
@@ -377,6 +361,31 @@ mod tests {
         assert_eq!(url(&[chosen, BASE]).unwrap(), "http://collector:4318/v1/traces");
         for off in [("OTEL_SDK_DISABLED", "True"), ("OTEL_TRACES_EXPORTER", "none")] {
             assert_eq!(url(&[BASE, off]), None, "{off:?}");
+        }
+    }
+
+    #[test]
+    fn logs_go_where_their_own_variables_say() {
+        let read = |variables: &[(&str, &str)]| {
+            let find = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            Settings::read_for_logs(&find)
+        };
+        let url = |variables: &[(&str, &str)]| read(variables).unwrap().endpoint.to_string();
+        assert_eq!(url(&[]), "http://localhost:4318/v1/logs");
+        assert_eq!(url(&[BASE]), "http://collector:4318/v1/logs");
+        let logs = ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://elsewhere:9/take");
+        assert_eq!(url(&[BASE, logs]), "http://elsewhere:9/take");
+        // What is said of traces does not count.
+        let traces = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc");
+        let off = ("OTEL_TRACES_EXPORTER", "none");
+        assert_eq!(url(&[BASE, traces, off]), "http://collector:4318/v1/logs");
+        for (variable, value) in
+            [("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "grpc"), ("OTEL_SDK_DISABLED", "true")]
+        {
+            assert_eq!(read(&[BASE, (variable, value)]).unwrap_err().variable, variable);
         }
     }
 
@@ -424,13 +433,22 @@ mod tests {
 
     #[test]
     fn headers_are_secrets_however_they_are_written() {
-        let headers =
-            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20canary-1, x-key = a+b=");
-        let settings = read(&[BASE, headers]).unwrap().unwrap();
-        let secrets: Vec<_> = settings.secrets().iter().map(ExposeSecret::expose_secret).collect();
-        for secret in ["Bearer%20canary-1", "Bearer canary-1", "canary-1", "a+b="] {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20canary-1, x-key = a+b="),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "X-Scope-OrgID=production, x-Key=canary-2"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://ada:canary-3@collector/"),
+        ];
+        let env = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let secrets = secrets(&env);
+        let secrets: Vec<_> = secrets.iter().map(ExposeSecret::expose_secret).collect();
+        let written = ["Bearer%20canary-1", "Bearer canary-1", "canary-1", "a+b="];
+        for secret in written.into_iter().chain(["canary-2", "canary-3"]) {
             assert!(secrets.contains(&secret), "{secrets:?}");
         }
-        assert!(!format!("{settings:?}").contains("canary"));
+        assert!(!secrets.contains(&"production"), "that is no secret: {secrets:?}");
+        assert!(!format!("{:?}", Settings::read(&env)).contains("canary"));
     }
 }

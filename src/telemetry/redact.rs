@@ -6,6 +6,8 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::OwnSecrets;
+
 /// What stands where a secret stood.
 const MARK: &str = "[redacted]";
 /// Shorter secrets would black out ordinary words.
@@ -15,14 +17,13 @@ const SHORTEST: usize = 8;
 #[derive(Clone)]
 pub struct Redacting<M> {
     inner: M,
-    secrets: Arc<[SecretString]>,
+    secrets: OwnSecrets,
 }
 
 impl<M> Redacting<M> {
-    /// Takes `secrets` out of what goes to `inner`.
-    pub fn new(inner: M, secrets: &[SecretString]) -> Self {
-        let long = |secret: &&SecretString| secret.expose_secret().len() >= SHORTEST;
-        Self { inner, secrets: secrets.iter().filter(long).cloned().collect() }
+    /// Takes `secrets` out of what goes to `inner`, those included that become known later.
+    pub const fn new(inner: M, secrets: OwnSecrets) -> Self {
+        Self { inner, secrets }
     }
 }
 
@@ -36,21 +37,19 @@ impl<'w, M: MakeWriter<'w>> MakeWriter<'w> for Redacting<M> {
     type Writer = Line<M::Writer>;
 
     fn make_writer(&'w self) -> Self::Writer {
-        Line { inner: self.inner.make_writer(), secrets: Arc::clone(&self.secrets) }
+        Line { inner: self.inner.make_writer(), secrets: self.secrets.all() }
     }
 }
 
 impl<W: Write> Write for Line<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        let hit = self.secrets.iter().any(|secret| text.contains(secret.expose_secret()));
-        if !hit {
+        let secrets = self.secrets.iter().map(ExposeSecret::expose_secret);
+        let long = || secrets.clone().filter(|secret| secret.len() >= SHORTEST);
+        if !long().any(|secret| text.contains(secret)) {
             return self.inner.write_all(line).map(|()| line.len());
         }
-        let clean = self
-            .secrets
-            .iter()
-            .fold(text.into_owned(), |text, secret| text.replace(secret.expose_secret(), MARK));
+        let clean = long().fold(text.into_owned(), |text, secret| text.replace(secret, MARK));
         self.inner.write_all(clean.as_bytes())?;
         Ok(line.len())
     }
@@ -66,11 +65,17 @@ mod tests {
 
     #[test]
     fn a_secret_does_not_get_through_and_the_rest_does() {
-        let secret = SecretString::from("canary-0123456789");
-        let mut out = Vec::new();
-        let mut line = Line { inner: &mut out, secrets: Arc::from([secret]) };
-        line.write_all(b"GET /botcanary-0123456789/getMe\n").unwrap();
-        line.write_all(b"hello\n").unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "GET /bot[redacted]/getMe\nhello\n");
+        let secrets = OwnSecrets::new(&["canary-0123456789".into(), "short".into()]);
+        let writer = Redacting::new(Vec::new, secrets.clone());
+        let written = |text: &str| {
+            let mut line = writer.make_writer();
+            line.write_all(text.as_bytes()).unwrap();
+            String::from_utf8(line.inner).unwrap()
+        };
+        assert_eq!(written("GET /botcanary-0123456789/getMe"), "GET /bot[redacted]/getMe");
+        assert_eq!(written("hello, short one"), "hello, short one");
+        assert_eq!(written("rotated-9876543210"), "rotated-9876543210");
+        secrets.keep(&"rotated-9876543210".into());
+        assert_eq!(written("now rotated-9876543210"), "now [redacted]");
     }
 }

@@ -75,10 +75,9 @@ fn authority(address: &str) -> &str {
     host.split(':').next().unwrap_or_default().trim_end_matches('.')
 }
 
-/// The host of an address, lower case, in punycode, without a full stop at its end.
+/// The host of an address, lower case, in punycode, without full stops at its end.
 fn host_of(url: &Url) -> Option<String> {
-    let host = url.host_str()?;
-    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = url.host_str()?.trim_end_matches('.');
     (!host.is_empty()).then(|| host.to_owned())
 }
 

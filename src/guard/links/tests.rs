@@ -201,6 +201,7 @@ fn a_link_that_names_another_host_shows_where_it_leads() {
             "[localhost](http://x.example) `http://localhost` ([x.example](http://x.example))",
         ),
         ("[bank.example](https://)", "`bank.example` (`https://`)"),
+        ("[bank.example](mailto:nobody)", "`bank.example` (`mailto:nobody`)"),
         ("[bank.example](https://ev!il.example)", "`bank.example` (`https://ev!il.example`)"),
     ] {
         let (outline, warnings) = unmasked(markdown, None);
@@ -262,6 +263,11 @@ fn a_host_that_could_be_taken_for_another_is_shown_in_punycode() {
         assert_eq!(outline, shown, "{markdown}");
         assert_eq!(warnings.len(), 1, "{markdown}: {warnings:?}");
         assert!(warnings[0].contains("punycode"), "{warnings:?}");
+    }
+    // However many full stops end it, it is told once.
+    for stops in ["..", "．", "．.", "．．:"] {
+        let (outline, _) = unmasked(&format!("https://p\u{430}ypal.example{stops}/a"), None);
+        assert!(outline.starts_with("<https://xn--pypal-4ve.example"), "{outline}");
     }
     // Something in it looks like what ends a host.
     for slash in ["\u{2044}", "\u{2215}", "\u{30ce}"] {
@@ -365,11 +371,42 @@ fn with_a_list_nothing_else_is_a_link() {
 }
 
 #[test]
+fn a_channels_list_is_what_the_guard_goes_by() {
+    let guarded = |link_domains: Option<&str>| {
+        let mut document = parse("[docs](https://evil.example/x)");
+        let link_domains = link_domains.map(|domain| vec![domain.to_owned()].into());
+        let terms = crate::policy::Terms { link_domains, ..Default::default() };
+        let platform = crate::model::PlatformKind::Slack;
+        let found =
+            crate::guard::Guard::default().document(&mut document, platform, &terms).unwrap();
+        (outline(&document), found.filtered.len())
+    };
+    assert_eq!(guarded(None), ("[docs](https://evil.example/x)".to_owned(), 0));
+    assert_eq!(guarded(Some("evil.example")), ("[docs](https://evil.example/x)".to_owned(), 0));
+    let unlinked = "docs (`https://evil.example/x`)".to_owned();
+    assert_eq!(guarded(Some("ok.example")), (unlinked, 1));
+}
+
+#[test]
+fn a_name_that_is_longer_than_any_host_is_none() {
+    let of = |length: usize| format!("{}.example", ["a"; 300].join(".").get(..length).unwrap());
+    let (longest, longer) = (of(245), of(247));
+    assert_eq!((longest.len(), longer.len()), (253, 255));
+    assert_eq!(unmasked(&longest, Some(&["ok.example"])).0, format!("`{longest}`"));
+    assert_eq!(unmasked(&longer, Some(&["ok.example"])).0, longer);
+}
+
+#[test]
 fn an_address_that_cleaning_put_together_is_a_link_like_others() {
     let mut document = parse("ht\u{200b}tps://evil.example/a");
     super::super::characters::clean(&mut document);
     unmask(&mut document, None);
     assert_eq!(outline(&document), "<https://evil.example/a>");
+    // It was one address that leads nowhere; glued to a word it is none, and what it hid is one.
+    let mut document = parse("a.b\u{ad}https://](https://evil.example/a)");
+    super::super::characters::clean(&mut document);
+    unmask(&mut document, None);
+    assert_eq!(outline(&document), "a.bhttps://](<https://evil.example/a>)");
 }
 
 #[test]

@@ -442,6 +442,12 @@ regex = 'j=(\w*sample\w*)'
     }
 
     #[test]
+    fn what_is_only_a_part_of_other_rules_is_no_hit() {
+        let rules = rules("[[rules]]\nid = \"a\"\nregex = 'x{3}'\nskipReport = true\n");
+        assert_eq!(found(&rules, "xxx"), Vec::<&str>::new());
+    }
+
+    #[test]
     fn hits_are_joined_and_the_rule_that_says_most_names_them() {
         let rules = rules(
             "[[rules]]\nid = \"generic\"\nregex = 'aa+b'\n[[rules]]\nid = \"b-key\"\nregex = 'a?bbc'\n",

@@ -12,13 +12,16 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::clock::Timestamp;
 use crate::platform::http::{self, HttpClient};
+use crate::telemetry::OwnSecrets;
 
 /// For how long keys are believed: a key that the issuer takes back opens nothing after that.
 pub(super) const FRESH: Duration = Duration::from_secs(10 * 60);
@@ -26,6 +29,10 @@ pub(super) const FRESH: Duration = Duration::from_secs(10 * 60);
 /// The shortest time between two readings, whoever asks for them. Longer than a reading takes, so that there is one at
 /// a time.
 pub(super) const PAUSE: Duration = Duration::from_secs(10);
+
+/// How many tokens may wait for a reading: strangers' wait like anybody's, and an issuer that does not answer must not make
+/// them hold the places of those whose keys are known.
+pub(super) const WAITING: usize = 64;
 
 /// How long the issuer has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +55,8 @@ pub(super) enum Source {
         ca_file: Option<PathBuf>,
         /// A file with a bearer token for it.
         token_file: Option<PathBuf>,
+        /// Learns what that file holds.
+        known: OwnSecrets,
     },
 }
 
@@ -74,7 +83,7 @@ impl Source {
     async fn read(&self) -> Result<Vec<Key>, Unreadable> {
         let document = match self {
             Self::File(path) => file(path, LARGEST).await?,
-            Self::Server { url, ca_file, token_file } => {
+            Self::Server { url, ca_file, token_file, known } => {
                 // Made anew each time, so that a certificate authority is changed without a restart.
                 let http = HttpClient::new(&http::Settings {
                     connect_timeout: PATIENCE,
@@ -85,8 +94,9 @@ impl Source {
                 let mut request = http.request(Method::GET, url.clone());
                 if let Some(path) = token_file {
                     let token = file(path, LONGEST_TOKEN).await?;
-                    let token = String::from_utf8_lossy(&token);
-                    request = http::authorization(request, "Bearer", &token);
+                    let token = SecretString::from(String::from_utf8_lossy(&token).into_owned());
+                    known.keep(&token);
+                    request = http::authorization(request, "Bearer", token.expose_secret());
                 }
                 let answered = http.send_for(request, LARGEST).await?;
                 if !answered.answer.status.is_success() {
@@ -178,6 +188,16 @@ type Reading = Shared<BoxFuture<'static, ()>>;
 pub(super) struct Keys {
     source: Source,
     state: Mutex<State>,
+    waiting: Semaphore,
+}
+
+/// Why there is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoKey {
+    /// None that is known is the one.
+    Unknown,
+    /// It may become known, and too many wait for that.
+    Crowd,
 }
 
 #[derive(Default)]
@@ -205,7 +225,8 @@ impl State {
 
 impl Keys {
     pub(super) fn new(source: Source) -> Arc<Self> {
-        Arc::new(Self { source, state: Mutex::default() })
+        let waiting = Semaphore::new(WAITING);
+        Arc::new(Self { source, state: Mutex::default(), waiting })
     }
 
     pub(super) const fn source(&self) -> &Source {
@@ -222,25 +243,34 @@ impl Keys {
         id: Option<&str>,
         algorithm: Algorithm,
         now: Timestamp,
-    ) -> Option<DecodingKey> {
+    ) -> Result<DecodingKey, NoKey> {
         let reading = {
             let mut state = self.state();
             let known = state.find(id, algorithm);
-            if known.is_some() && recent(state.read, now, FRESH) {
-                return known;
+            if let Some(known) = &known
+                && recent(state.read, now, FRESH)
+            {
+                return Ok(known.clone());
             }
             if !recent(state.tried, now, PAUSE) {
                 state.tried = Some(now);
                 state.reading = Some(self.start_reading(now));
             }
-            if known.is_some() && state.failing {
+            if let Some(known) = known
+                && state.failing
+            {
                 // Callers shall not wait for an issuer that is away.
-                return known;
+                return Ok(known);
             }
             state.reading.clone()
         };
-        reading?.await;
-        self.state().find(id, algorithm)
+        if let Some(reading) = reading
+            && reading.peek().is_none()
+        {
+            let _place = self.waiting.try_acquire().map_err(|_| NoKey::Crowd)?;
+            reading.await;
+        }
+        self.state().find(id, algorithm).ok_or(NoKey::Unknown)
     }
 
     /// A reading ends by itself, so that whoever asks and leaves keeps nobody else from it.
@@ -367,7 +397,7 @@ mod tests {
             std::fs::write(file.path(), set(&keys)).unwrap();
         };
         let keys = Keys::new(Source::File(file.path().to_owned()));
-        let known = async |id, now| keys.find(Some(id), Algorithm::ES256, now).await.is_some();
+        let known = async |id, now| keys.find(Some(id), Algorithm::ES256, now).await.is_ok();
         let start = Timestamp(1_000_000_000);
 
         write(&["a"]);
@@ -393,7 +423,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), set(&[point(Some("a"))])).unwrap();
         let keys = Keys::new(Source::File(file.path().to_owned()));
-        let known = async |now| keys.find(Some("a"), Algorithm::ES256, now).await.is_some();
+        let known = async |now| keys.find(Some("a"), Algorithm::ES256, now).await.is_ok();
         let mut now = Timestamp(1_000_000_000);
         assert!(known(now).await);
         for broken in ["", "{}", &" ".repeat(LARGEST + 1)] {

@@ -12,9 +12,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use url::{Host, Url};
 
-use super::jwks::{Keys, Source};
+use super::jwks::{Keys, NoKey, Source};
 use super::signature;
 use crate::clock::Timestamp;
+use crate::telemetry::OwnSecrets;
 
 /// The most leeway that clocks are given, in seconds.
 const MOST_LEEWAY: u32 = 60;
@@ -43,6 +44,10 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// A file with a bearer token for `jwks_url`, read each time: Kubernetes asks for one.
     pub token_file: Option<PathBuf>,
+    /// Learns what that file holds.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub known: OwnSecrets,
     /// How they may be signed. Default: RS256, ES256.
     pub algorithms: Vec<Algorithm>,
     /// By how many seconds clocks may differ, up to 60. Default: 30.
@@ -60,6 +65,7 @@ impl Default for Config {
             jwks_file: None,
             ca_file: None,
             token_file: None,
+            known: OwnSecrets::default(),
             algorithms: vec![Algorithm::Rs256, Algorithm::Es256],
             leeway_seconds: 30,
             client_claim: "sub".to_owned(),
@@ -155,6 +161,7 @@ impl Config {
                     url: url.clone(),
                     ca_file: self.ca_file.clone(),
                     token_file: self.token_file.clone(),
+                    known: self.known.clone(),
                 })
             }
             (None, Some(_)) if self.ca_file.is_some() || self.token_file.is_some() => {
@@ -221,6 +228,8 @@ pub(super) enum Flaw {
     Algorithm,
     #[error("no known key is the one it names")]
     UnknownKey,
+    #[error("too many wait for the issuer's keys")]
+    Crowd,
     #[error("the signature is wrong")]
     Signature,
     #[error(
@@ -241,7 +250,11 @@ impl Flaw {
     /// The issuer signed it: not a stranger, but a setting or a client that needs somebody's attention.
     const fn is_genuine(self) -> bool {
         match self {
-            Self::Malformed | Self::Algorithm | Self::UnknownKey | Self::Signature => false,
+            Self::Malformed
+            | Self::Algorithm
+            | Self::UnknownKey
+            | Self::Crowd
+            | Self::Signature => false,
             Self::Claims | Self::Issuer | Self::Audience | Self::Expired | Self::Early => true,
         }
     }
@@ -289,7 +302,10 @@ impl Verifier {
             return Err(Flaw::Malformed);
         }
         let (id, algorithm) = (header.kid.as_deref(), header.alg);
-        let key = self.keys.find(id, algorithm, now).await.ok_or(Flaw::UnknownKey)?;
+        let key = self.keys.find(id, algorithm, now).await.map_err(|why| match why {
+            NoKey::Unknown => Flaw::UnknownKey,
+            NoKey::Crowd => Flaw::Crowd,
+        })?;
         let mut validation = Validation::new(algorithm);
         validation.set_audience(&self.audience);
         validation.set_required_spec_claims(&["aud"]);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::Gate;
+use crate::telemetry::metrics;
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
@@ -23,6 +24,8 @@ pub(super) enum Refusal {
     /// is no `invalid_token` (401, "may request a new access token and retry", RFC 6750, 3.1) but
     /// `insufficient_scope` (403): a client would fetch new tokens for ever. It names no scope, as none would do.
     Stranger,
+    /// Whether the token is good will be known later: the issuer does not answer, and too many wait for it.
+    Later,
 }
 
 impl Refusal {
@@ -30,13 +33,14 @@ impl Refusal {
         match self {
             Self::Missing | Self::Invalid => StatusCode::UNAUTHORIZED,
             Self::Stranger => StatusCode::FORBIDDEN,
+            Self::Later => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// RFC 6750's word for it. There is none where nothing was shown.
     const fn code(self) -> Option<&'static str> {
         match self {
-            Self::Missing => None,
+            Self::Missing | Self::Later => None,
             Self::Invalid => Some("invalid_token"),
             Self::Stranger => Some("insufficient_scope"),
         }
@@ -54,6 +58,10 @@ impl Refusal {
             Self::Stranger => {
                 "This token is good, but its subject is no client of this server: its operator can add it to the \
                  `subjects` of one."
+            }
+            Self::Later => {
+                "This server cannot tell yet whether this token is good: the issuer's keys have not arrived. Try again in a \
+                 few seconds."
             }
         }
     }
@@ -133,12 +141,17 @@ fn describe(gate: &Gate, path: Option<&str>) -> Response {
 /// The answer to whoever is not let in. Where JWTs count (`jwt`), it says in the header what is
 /// the matter, and where to get one if that is known.
 pub(super) fn refuse(refusal: Refusal, jwt: bool, resource: Option<&Resource>) -> Response {
-    let body = json!({
-        "error": refusal.code().unwrap_or("unauthorized"),
-        "error_description": refusal.advice(),
-    });
+    let body = |error| axum::Json(json!({"error": error, "error_description": refusal.advice()}));
+    if refusal == Refusal::Later {
+        // No challenge: another token would not help. OAuth's word for it (RFC 6749, 4.1.2.1).
+        let wait = [(header::RETRY_AFTER, "5")];
+        let mut answer = (refusal.status(), wait, body("temporarily_unavailable")).into_response();
+        answer.extensions_mut().insert(metrics::Refusal::Full);
+        return answer;
+    }
+    let body = body(refusal.code().unwrap_or("unauthorized"));
     let challenge = challenge(refusal, jwt, resource);
-    (refusal.status(), [(header::WWW_AUTHENTICATE, challenge)], axum::Json(body)).into_response()
+    (refusal.status(), [(header::WWW_AUTHENTICATE, challenge)], body).into_response()
 }
 
 fn challenge(refusal: Refusal, jwt: bool, resource: Option<&Resource>) -> HeaderValue {

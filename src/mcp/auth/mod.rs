@@ -18,7 +18,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::watch;
 
-use self::jwt::Verifier;
+use self::jwt::{Flaw, Verifier};
 use self::metadata::{Refusal, Resource};
 use self::tokens::Register;
 pub use self::tokens::{Clients, Credentials, TokenHash};
@@ -110,7 +110,10 @@ impl Door {
             return Ok(client);
         }
         let jwt = self.jwt.as_ref().ok_or(Refusal::Invalid)?;
-        let subject = jwt.verify(token, now).await.map_err(|_| Refusal::Invalid)?;
+        let subject = jwt.verify(token, now).await.map_err(|flaw| match flaw {
+            Flaw::Crowd => Refusal::Later,
+            _ => Refusal::Invalid,
+        })?;
         self.register.by_subject(&subject).ok_or_else(|| {
             let subject: String = subject.chars().take(128).collect();
             tracing::warn!(?subject, "a JWT is refused: its subject is no client's");
@@ -206,11 +209,15 @@ pub(super) async fn authenticate(
         }
         Err(refusal) => {
             let why = match refusal {
-                Refusal::Missing => Refused::Unauthenticated,
-                Refusal::Invalid => Refused::WrongToken,
-                Refusal::Stranger => Refused::UnknownSubject,
+                Refusal::Missing => Some(Refused::Unauthenticated),
+                Refusal::Invalid => Some(Refused::WrongToken),
+                Refusal::Stranger => Some(Refused::UnknownSubject),
+                // Nothing was decided.
+                Refusal::Later => None,
             };
-            gate.refused(peer, None, why).await;
+            if let Some(why) = why {
+                gate.refused(peer, None, why).await;
+            }
             metadata::refuse(refusal, door.jwt.is_some(), door.resource.as_ref())
         }
     }

@@ -10,9 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::model::ClientName;
-
-/// Names that mean somebody already: the bot, `herald send`, stdio, whoever shows nothing, and the one of `HERALD_TOKEN`.
-const RESERVED: [&str; 5] = ["anonymous", "bot", "default", "shell", "stdio"];
+use crate::policy::UNNAMED;
 
 /// How many tokens a client has at most: the old one and the new one.
 const TOKENS: usize = 2;
@@ -189,10 +187,10 @@ fn check_name(name: &str) -> Result<(), String> {
             "clients: `{shown}` is not a client's name: 1 to 64 of a-z, 0-9, `-`, `.` and `_`, such as k8s-agent"
         ));
     }
-    if RESERVED.contains(&name) {
+    if UNNAMED.contains(&name) {
         return Err(format!(
             "clients.{name}: the name is taken ({} are): choose another, such as {name}-agent",
-            RESERVED.join(", ")
+            UNNAMED.join(", ")
         ));
     }
     Ok(())
@@ -327,7 +325,7 @@ mod tests {
             let error = error([(wrong, with_tokens(&[hash("a")]))]);
             assert!(error.contains("1 to 64") && !error.contains('\n'), "{error}");
         }
-        for taken in RESERVED {
+        for taken in UNNAMED {
             let error = error([(taken, with_tokens(&[hash("a")]))]);
             assert!(error.contains(&format!("clients.{taken}: the name is taken")), "{error}");
         }

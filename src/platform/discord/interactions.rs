@@ -11,7 +11,6 @@ use super::api::Api;
 use super::events::{Heard, What};
 use super::failure;
 use super::message::{AllowedMentions, SUPPRESS_EMBEDS};
-use super::render::MOST_CHARACTERS;
 use crate::model::{Disposition, Reason};
 use crate::platform::listener::{NotTaken, Taken};
 
@@ -25,7 +24,7 @@ const SAY: u8 = 4;
 /// Nothing: the button's message is changed by other means.
 const QUIETLY: u8 = 6;
 
-/// The command that asks the agent; what it was asked is shown to everybody.
+/// The command that asks the agent.
 const ASK: &str = "ask";
 
 #[derive(Serialize)]
@@ -53,7 +52,7 @@ impl Callback {
 
 /// Tells Discord that it arrived, or that it could not be kept. An ordinary message needs no answer.
 ///
-/// What was refused is not shown: it would be said in the bot's name to the whole channel.
+/// It repeats nobody's words: what is said in the bot's name takes the one way out.
 pub(super) async fn answer(api: &Api, heard: &Heard, taken: Result<Taken, NotTaken>) {
     let (token, callback) = match &heard.what {
         What::Message { .. } => return,
@@ -63,9 +62,6 @@ pub(super) async fn answer(api: &Api, heard: &Heard, taken: Result<Taken, NotTak
         }
         What::Command { token, .. } if taken == Ok(Taken::Refused) => {
             (token, Callback::say("Not passed on.".to_owned(), EPHEMERAL))
-        }
-        What::Command { name, text, token } if name == ASK && !text.is_empty() => {
-            (token, Callback::say(quoted(text), 0))
         }
         What::Command { token, .. } => (token, Callback::say("…".to_owned(), EPHEMERAL)),
         What::Press { token, .. } => (token, Callback { kind: QUIETLY, data: None }),
@@ -82,23 +78,6 @@ pub(super) async fn answer(api: &Api, heard: &Heard, taken: Result<Taken, NotTak
         }
         Err(failure) => tracing::warn!(%failure, "an interaction could not be answered"),
     }
-}
-
-/// The question, line by line, so that everybody sees what is answered.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::new();
-    for line in text.lines() {
-        if !quoted.is_empty() {
-            quoted.push('\n');
-        }
-        quoted.push_str("> ");
-        quoted.push_str(line);
-    }
-    if quoted.chars().count() > MOST_CHARACTERS {
-        quoted = quoted.chars().take(MOST_CHARACTERS - 1).collect();
-        quoted.push('…');
-    }
-    quoted
 }
 
 /// The bot's commands: <https://docs.discord.com/developers/interactions/application-commands>.
@@ -144,17 +123,4 @@ pub(super) async fn register(api: Api, application: String, pause: Duration) {
         }
     }
     tracing::warn!("Discord's slash commands could not be registered");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_question_is_quoted_whole_and_within_the_limit() {
-        assert_eq!(quoted("why?\n\n@everyone"), "> why?\n> \n> @everyone");
-        let long = quoted(&"é\n".repeat(3_000));
-        assert_eq!(long.chars().count(), MOST_CHARACTERS);
-        assert!(long.ends_with('…'));
-    }
 }

@@ -281,10 +281,8 @@ impl Platform for Discord {
     }
 
     async fn parent(&self, channel: &ChannelId) -> Result<Option<ChannelId>, Failure> {
-        let known = match self.known.get(channel.id()) {
-            Some(known) => known,
-            None => self.look_up(channel.id()).await?,
-        };
+        // What is known was learnt from others too: a quick answer would tell that somebody uses it.
+        let known = self.look_up(channel.id()).await?;
         let parent = known.parent_id.as_deref().filter(|_| known.is_thread());
         Ok(parent.and_then(|id| ChannelId::new(PlatformKind::Discord, id).ok()))
     }

@@ -176,6 +176,7 @@ fn report() -> Part {
         name: "pods & more.txt".to_owned(),
         mime: "text/plain".to_owned(),
         base64: STANDARD.encode("all is well"),
+        held_to: None,
     })
 }
 

@@ -170,7 +170,12 @@ async fn a_channel_that_may_not_be_read_says_what_to_grant() {
         assert!(failure.hint.starts_with("whether it arrived cannot be looked up: "), "{failure}");
         assert!(failure.hint.contains(advice), "{failure}");
     }
-    let upload = FilePart { name: "a".to_owned(), mime: "b".to_owned(), base64: String::new() };
+    let upload = FilePart {
+        name: "a".to_owned(),
+        mime: "b".to_owned(),
+        base64: String::new(),
+        held_to: None,
+    };
     let step = step(Action::Send { part: Part::File(upload) });
     let world = world(|_, _| panic!("asked in vain")).await;
     let route = scripted::route("slack:C0ALERTS");

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use crate::model::TextPart;
 use crate::render::{
-    self, Dialect, Document, Marker, Place, RenderError, Style, TableForm, ZERO_WIDTH_SPACE,
-    entity, markdown, plain_item,
+    self, Dialect, Document, Markdown, Marker, Place, RenderError, Style, ZERO_WIDTH_SPACE, entity,
+    plain_item,
 };
 
 /// The most characters the `markdown` blocks of one message may hold.
@@ -22,7 +22,7 @@ pub const MOST_PLAIN_CHARACTERS: usize = 4_000;
 /// # Errors
 /// When nothing is left to show, or it would take too many parts.
 pub fn parts(document: &Document) -> Result<Vec<TextPart>, RenderError> {
-    render::render(document, &StandardMarkdown)
+    render::render(document, &MARKDOWN)
 }
 
 /// Renders a document as mrkdwn, for `text` without blocks and for text objects.
@@ -33,136 +33,13 @@ pub fn mrkdwn(document: &Document) -> Result<Vec<TextPart>, RenderError> {
     render::render(document, &Mrkdwn)
 }
 
-/// CommonMark with GitHub's tables, task lists and strikethrough.
-#[derive(Clone, Copy, Debug)]
-pub struct StandardMarkdown;
-
-impl Dialect for StandardMarkdown {
-    fn limit(&self) -> usize {
-        11_000
-    }
-
-    fn plain_limit(&self) -> Option<usize> {
-        Some(MOST_PLAIN_CHARACTERS - 100)
-    }
-
-    fn plain_entities(&self) -> bool {
-        true
-    }
-
-    fn text(&self, place: Place, out: &mut String) {
-        let word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-        let escape = match place.c {
-            // Slack reads these three in any text, whatever the dialect.
-            '&' => return out.push_str("&amp;"),
-            '<' => return out.push_str("&lt;"),
-            '>' => return out.push_str("&gt;"),
-            '\\' | '*' | '`' | '[' | ']' | '~' => true,
-            '_' => !(word(place.before) && word(place.after)),
-            '|' => place.cell || place.line_start,
-            '#' => place.line_start || place.heading,
-            '-' | '+' | '=' => place.line_start,
-            ':' => place.line_start && place.after == Some('-'),
-            '.' | ')' => place.line_is_number,
-            '!' => place.link_follows,
-            _ => false,
-        };
-        if escape {
-            out.push('\\');
-        }
-        out.push(place.c);
-    }
-
-    fn code(&self, place: Place, block: bool, out: &mut String) {
-        markdown::code(place, block, out);
-    }
-
-    /// Slack reads its own `<…>` in a `markdown` block too. At the beginning of a line `<!` would also begin a block of
-    /// HTML, and the rest of the line would be no Markdown.
-    fn mention(&self, mention: &str, line_start: bool, out: &mut String) {
-        if line_start && mention.starts_with("<!") {
-            out.push(ZERO_WIDTH_SPACE);
-        }
-        out.push_str(mention);
-    }
-
-    fn open(&self, style: &Style, covered: &str) -> Cow<'static, str> {
-        Cow::Borrowed(match style {
-            Style::Code => markdown::code_delimiters(covered).0,
-            Style::Link(_) => "[",
-            style => markdown::emphasis(style),
-        })
-    }
-
-    fn close(&self, style: &Style, covered: &str) -> Cow<'_, str> {
-        match style {
-            Style::Code => Cow::Borrowed(markdown::code_delimiters(covered).1),
-            Style::Link(url) => Cow::Owned(format!(
-                "]({})",
-                url.replace('&', "&amp;").replace('(', "%28").replace(')', "%29")
-            )),
-            style => Cow::Borrowed(markdown::emphasis(style)),
-        }
-    }
-
-    fn delimiters_flank(&self) -> bool {
-        true
-    }
-
-    fn heading(&self, level: u8) -> (&'static str, &'static str) {
-        let marks = match level {
-            0 | 1 => "# ",
-            2 => "## ",
-            3 => "### ",
-            4 => "#### ",
-            5 => "##### ",
-            _ => "###### ",
-        };
-        (marks, "")
-    }
-
-    fn code_block(&self, language: &str) -> (String, &'static str) {
-        markdown::code_block(language)
-    }
-
-    fn indents_code(&self) -> bool {
-        true
-    }
-
-    fn quote_prefix(&self) -> &'static str {
-        "> "
-    }
-
-    fn item(&self, marker: Marker, task: Option<bool>) -> (String, usize) {
-        let mut text = match marker {
-            Marker::Bullet => "- ".to_owned(),
-            Marker::Number(n) => format!("{n}. "),
-        };
-        let indent = text.len();
-        text.push_str(match task {
-            Some(true) => "[x] ",
-            Some(false) => "[ ] ",
-            None => "",
-        });
-        (text, indent)
-    }
-
-    fn box_takes_line(&self) -> bool {
-        true
-    }
-
-    fn table(&self) -> TableForm {
-        TableForm::Native
-    }
-
-    fn rule(&self) -> &'static str {
-        "---"
-    }
-
-    fn longest_address(&self) -> usize {
-        2_900
-    }
-}
+/// For a `markdown` block.
+const MARKDOWN: Markdown = Markdown {
+    limit: 11_000,
+    plain_limit: Some(MOST_PLAIN_CHARACTERS - 100),
+    longest_address: 2_900,
+    entities: true,
+};
 
 /// Slack's own markup: `*bold*`, `_italic_`, `<url|label>`; no headings, no tables, no escapes but three entities.
 #[derive(Clone, Copy, Debug)]

@@ -23,7 +23,7 @@ fn terms(mentions: Mentions) -> Terms {
     Terms { mentions, ..Terms::default() }
 }
 
-fn platform(kind: PlatformKind) -> Arc<dyn Platform> {
+pub(super) fn platform(kind: PlatformKind) -> Arc<dyn Platform> {
     static MADE: LazyLock<Vec<Arc<dyn Platform>>> = LazyLock::new(|| {
         platforms("http://127.0.0.1:9").into_iter().map(|(platform, _)| platform).collect()
     });

@@ -15,20 +15,24 @@ use crate::store::{Conversations, Enqueued, NewDelivery, Outbox, Recorded, Saved
 
 /// Somebody who can write to the database.
 pub(crate) trait Intruder {
+    /// Lets commits fail that write a row of the trail, and lets them succeed again.
+    const REFUSE: &'static str;
+    const ALLOW: &'static str;
+
     async fn run(&self, sql: &str);
 }
 
 const KEY: &str = "canary-audit-key";
 
-fn plain() -> Settings {
+pub(super) fn plain() -> Settings {
     Settings { replica: "pod-1".to_owned(), ..Settings::default() }
 }
 
-fn keyed() -> Settings {
+pub(super) fn keyed() -> Settings {
     Settings { key: Some(KEY.into()), ..plain() }
 }
 
-fn keys() -> Keys {
+pub(super) fn keys() -> Keys {
     Keys::new(&[SecretString::from(KEY)])
 }
 
@@ -47,6 +51,7 @@ pub(crate) async fn suite<S: Outbox + Conversations + Trail + Intruder>(
     }
     without_the_key_nobody_writes_a_row(&open).await;
     another_key_is_called_that(&open(keyed()).await).await;
+    super::doubt::suite(open).await;
 }
 
 /// What two processes on one store have to do.
@@ -59,7 +64,7 @@ pub(crate) async fn shared<S: Outbox + Trail + Intruder>(
     a_chain_from_before_the_key_counts_as_far_as_a_keyed_one_names_it(both).await;
 }
 
-async fn rows(trail: &dyn Trail) -> Vec<Row> {
+pub(super) async fn rows(trail: &dyn Trail) -> Vec<Row> {
     let mut all = Vec::new();
     for chain in trail.chains().await.unwrap() {
         all.extend(trail.rows(&chain.id, Page::After(0), 10_000).await.unwrap());
@@ -78,12 +83,12 @@ async fn acts(trail: &dyn Trail) -> Vec<String> {
 }
 
 /// What is found wrong.
-async fn wrongs(trail: &dyn Trail, keys: &Keys) -> Vec<Wrong> {
+pub(super) async fn wrongs(trail: &dyn Trail, keys: &Keys) -> Vec<Wrong> {
     let report = verify(trail, keys, None).await.unwrap();
     report.findings.into_iter().map(|finding| finding.wrong).collect()
 }
 
-async fn holds(trail: &dyn Trail, keys: &Keys) {
+pub(super) async fn holds(trail: &dyn Trail, keys: &Keys) {
     assert_eq!(wrongs(trail, keys).await, []);
 }
 

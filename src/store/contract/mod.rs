@@ -1,6 +1,7 @@
 //! What every store has to do, whatever its engine: a suite per trait, run on each.
 
 pub(crate) mod audit;
+mod doubt;
 pub(crate) mod inbound;
 pub(crate) mod leases;
 mod listing;

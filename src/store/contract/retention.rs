@@ -3,8 +3,8 @@
 use super::outbox::{claim_one, enqueue, finish, finish_in, submission};
 use super::{T0, second};
 use crate::model::{
-    ClientName, Delivery, DeliveryState, Invitation, MessageRef, Person, Placement, Reason,
-    ResponseUrl, Visit,
+    ClientName, Delivery, DeliveryId, DeliveryState, Invitation, MessageRef, Person, Placement,
+    Reason, ResponseUrl, Visit,
 };
 use crate::store::{Enqueued, Filter, NewDelivery, Outbox};
 
@@ -16,6 +16,7 @@ pub(super) async fn suite<S: Outbox, F: Future<Output = S>>(open: &impl Fn() -> 
     what_was_expunged_is_not_retried(&open().await).await;
     who_asks_again_with_the_same_key_brings_it_along(&open().await).await;
     goes_on_where_it_stopped(&open().await).await;
+    what_the_rules_stood_against_is_guarded_by_those_of_now(&open().await).await;
     keeps_the_thread_of_a_word_as_long_as_its_messages(&open().await).await;
     keeps_what_was_edited_as_long_as_its_edits(&open().await).await;
 }
@@ -163,6 +164,41 @@ async fn who_asks_again_with_the_same_key_brings_it_along(outbox: &dyn Outbox) {
     );
     outbox.expunge(T0, T0, 9).await.unwrap();
     enqueue(outbox, &recent()).await;
+}
+
+async fn what_the_rules_stood_against_is_guarded_by_those_of_now(outbox: &dyn Outbox) {
+    let minute_ago = T0.before(std::time::Duration::from_secs(60));
+    let keyed = NewDelivery { idempotency_key: Some("k".to_owned()), ..submission("C0A", "same") };
+    let recent = NewDelivery { same_since: Some(minute_ago), ..submission("C0B", "unkeyed") };
+    for (new, reason, arrived, takes) in [
+        (&keyed, Reason::Denied, 0, true),
+        (&recent, Reason::Denied, 0, true),
+        // What was on its way when it failed is what is sent.
+        (&keyed, Reason::Rejected, 0, false),
+        (&keyed, Reason::Denied, 1, false),
+    ] {
+        let idempotency_key = new.idempotency_key.as_ref().map(|_| format!("{reason}{arrived}"));
+        let mut first = NewDelivery { idempotency_key, ..new.clone() };
+        first.delivery.id = DeliveryId::new(T0);
+        enqueue(outbox, &first).await;
+        let mut claim = claim_one(outbox, T0).await;
+        claim.delivery.reason = Some(reason);
+        claim.delivery.messages = vec![MessageRef { id: "1".to_owned(), thread: None }; arrived];
+        finish(outbox, claim, DeliveryState::Failed).await;
+        let mut again = first.clone();
+        again.delivery.id = DeliveryId::new(T0);
+        again.delivery.steps = submission("C0A", "guarded anew").delivery.steps;
+        again.delivery.warnings = vec!["guarded anew".to_owned()];
+        let Enqueued::Retried(retried) = outbox.enqueue(again.clone()).await.unwrap() else {
+            panic!("it failed before")
+        };
+        let (wanted, sent) = (if takes { &again } else { &first }, claim_one(outbox, T0).await);
+        assert_eq!((retried.id, sent.delivery.id), (first.delivery.id, first.delivery.id));
+        assert_eq!(sent.delivery.steps, wanted.delivery.steps, "{reason} {arrived}");
+        assert_eq!(sent.delivery.warnings, wanted.delivery.warnings);
+        assert_eq!(retried.steps, wanted.delivery.steps);
+        finish(outbox, sent, DeliveryState::Delivered).await;
+    }
 }
 
 /// Two of three parts had arrived, in a thread.

@@ -7,8 +7,8 @@ use super::outbox::{by_id, lock_lane};
 use super::{Db, query, storable};
 use crate::clock::Timestamp;
 use crate::model::{ClientName, Delivery, DeliveryId, DeliveryState};
-use crate::store::rate::{self, Excess, Lately};
-use crate::store::rows::{count, to_json};
+use crate::store::rate::{self, Excess};
+use crate::store::rows::{lately, to_json};
 use crate::store::{Enqueued, NewDelivery, StoreError};
 
 /// A number that submissions share if one may repeat the other. `None` for one that repeats nothing.
@@ -94,13 +94,7 @@ async fn too_much(db: Db<'_>, new: &NewDelivery) -> Result<Option<Excess>, Store
     .bind(d.channel.to_string())
     .fetch_one(db)
     .await?;
-    let lately = Lately {
-        messages: count(row.try_get("messages")?),
-        channels: count(row.try_get("channels")?),
-        here: count(row.try_get("here")?),
-        first: row.try_get::<Option<i64>, _>("first")?.map(Timestamp),
-    };
-    Ok(rate::excess(new.rate, lately, d.created_at))
+    Ok(rate::excess(new.rate, lately(&row)?, d.created_at))
 }
 
 /// The delivery that a submission repeats: by its key, or by its content within the window.
@@ -148,14 +142,14 @@ async fn find_same(
     Ok(Some(if again { Enqueued::Retried(same) } else { Enqueued::Repeated(same) }))
 }
 
-/// Whoever submits the same again brings along what was taken out of it. Its lane is locked.
+/// Whoever submits the same again brings along what was taken out of it, or what the rules stood against. Its lane is locked.
 async fn refill(db: Db<'_>, id: DeliveryId, same: &Delivery) -> Result<(), StoreError> {
     // As long as it is looked at, nobody takes it out.
     query("SELECT 1 FROM deliveries WHERE id = $1 FOR NO KEY UPDATE")
         .bind(id.to_string())
         .execute(&mut *db)
         .await?;
-    let Some(mut delivery) = by_id(db, id).await?.filter(|it| it.expunged_at.is_some()) else {
+    let Some(mut delivery) = by_id(db, id).await?.filter(Delivery::is_refillable) else {
         return Ok(());
     };
     delivery.refill(same);

@@ -58,6 +58,13 @@ async fn keeps_the_contract_of_the_way_in() {
 }
 
 impl contract::audit::Intruder for Postgres {
+    // At the commit itself.
+    const REFUSE: &'static str = "
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+        CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON audit DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION refuse()";
+    const ALLOW: &'static str = "DROP TRIGGER refuse ON audit; DROP FUNCTION refuse()";
+
     async fn run(&self, sql: &str) {
         let mut db = self.begin().await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *db).await.unwrap();

@@ -15,9 +15,9 @@ use super::{Db, Postgres, StoreError, query};
 use crate::clock::Timestamp;
 use crate::model::Delivery;
 use crate::model::audit::{Entry, Head};
-use crate::store::rows::count;
+use crate::store::rows::{audit, chain, count};
 use crate::store::trail::{
-    Base, Book, Chain, Draft, MOST_HEADS, Page, Pen, Position, Row, Seal, Settings, ZERO, due,
+    Book, Chain, Draft, MOST_HEADS, Page, Pen, Position, Row, Seal, Settings, ZERO, due,
     forgettable,
 };
 use crate::store::{NewDelivery, Trail};
@@ -72,12 +72,10 @@ impl Postgres {
     ) -> Result<(), StoreError> {
         let pen = if entries.is_empty() { None } else { self.pens.free().await };
         let Some(mut pen) = pen else { return Ok(db.commit().await?) };
-        // Whatever ends this before it is committed leaves the pen without a place.
-        let position = match pen.doubt() {
-            Some(position) => position,
-            None => end(&mut db, pen.chain()).await?,
-        };
+        let position = position(&mut pen, &mut db).await?;
         let draft = pen.draft(&position, entries, at)?;
+        // Whatever ends this before it is known to be committed leaves the pen without a place.
+        pen.doubt();
         append(&mut db, &draft).await?;
         db.commit().await?;
         pen.wrote(draft);
@@ -120,27 +118,42 @@ async fn append(db: Db<'_>, draft: &Draft) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Where a chain ends; before its first row, what the others ended with. Waits for a commit that is not decided yet.
-async fn end(db: Db<'_>, chain: &str) -> Result<Position, StoreError> {
-    let row = query("SELECT n, hash FROM audit_chains WHERE chain = $1 FOR NO KEY UPDATE")
-        .bind(chain.to_owned())
-        .fetch_optional(&mut *db)
-        .await?;
-    if let Some(row) = row {
-        let n = count(row.try_get("n")?);
-        return Ok(Position { n, hash: row.try_get("hash")?, others: Vec::new() });
+/// Where the chain ends that this pen writes.
+async fn position(pen: &mut Pen, db: Db<'_>) -> Result<Position, StoreError> {
+    if let Some(position) = pen.position() {
+        return Ok(position.clone());
     }
-    let others = query(
+    let stored = end(db, pen.chain()).await?;
+    if let Some(position) = pen.go_on(stored.as_ref()) {
+        return Ok(position);
+    }
+    let others = others(db).await?;
+    Ok(pen.begin(others))
+}
+
+/// Where a chain ends, if it is there. Waits for a commit that is not decided yet.
+async fn end(db: Db<'_>, chain: &str) -> Result<Option<Head>, StoreError> {
+    let row = query("SELECT chain, n, hash FROM audit_chains WHERE chain = $1 FOR NO KEY UPDATE")
+        .bind(chain.to_owned())
+        .fetch_optional(db)
+        .await?;
+    Ok(row.as_ref().map(head).transpose()?)
+}
+
+/// What the others ended with, before the first row of a chain.
+async fn others(db: Db<'_>) -> Result<Vec<Head>, StoreError> {
+    let found = query(
         "SELECT chain, n, hash FROM audit_chains WHERE base_n < n ORDER BY chain DESC LIMIT $1",
     )
     .bind(i64::from(MOST_HEADS))
     .fetch_all(db)
     .await?;
-    let head = |row: &PgRow| {
-        let n = count(row.try_get("n")?);
-        Ok(Head { chain: row.try_get("chain")?, n, hash: row.try_get("hash")? })
-    };
-    Ok(Position::start(others.iter().map(head).collect::<Result<_, sqlx::Error>>()?))
+    Ok(found.iter().map(head).collect::<Result<_, _>>()?)
+}
+
+fn head(row: &PgRow) -> Result<Head, sqlx::Error> {
+    let n = count(row.try_get("n")?);
+    Ok(Head { chain: row.try_get("chain")?, n, hash: row.try_get("hash")? })
 }
 
 #[async_trait]
@@ -204,22 +217,6 @@ async fn chains(db: Db<'_>) -> Result<Vec<Chain>, StoreError> {
     found.iter().map(chain).collect()
 }
 
-fn chain(row: &PgRow) -> Result<Chain, StoreError> {
-    Ok(Chain {
-        id: row.try_get("chain")?,
-        n: count(row.try_get("n")?),
-        hash: row.try_get("hash")?,
-        seal: row.try_get("seal")?,
-        key: row.try_get("key")?,
-        at: Timestamp(row.try_get("at")?),
-        base: Base {
-            n: count(row.try_get("base_n")?),
-            hash: row.try_get("base_hash")?,
-            seal: row.try_get("base_seal")?,
-        },
-    })
-}
-
 async fn rows(db: Db<'_>, chain: &str, page: Page, most: u32) -> Result<Vec<Row>, StoreError> {
     let (sql, from) = match page {
         Page::After(n) => {
@@ -235,16 +232,7 @@ async fn rows(db: Db<'_>, chain: &str, page: Page, most: u32) -> Result<Vec<Row>
         .bind(i64::from(most))
         .fetch_all(db)
         .await?;
-    let row = |row: &PgRow| {
-        Ok(Row {
-            chain: row.try_get("chain")?,
-            n: count(row.try_get("n")?),
-            line: row.try_get("line")?,
-            prev: row.try_get("prev")?,
-            hash: row.try_get("hash")?,
-        })
-    };
-    found.iter().map(row).collect()
+    found.iter().map(audit).collect()
 }
 
 async fn trim(
@@ -280,10 +268,10 @@ async fn trim(
                 .await?;
         let Some(kept) = locked.as_ref().map(chain).transpose()? else { continue };
         let oldest = rows(db, id, Page::After(kept.base.n), left).await?;
-        let Some(last) = due(&kept, &oldest, seal, before) else { continue };
+        let Some(base) = due(&kept, &oldest, seal, before) else { continue };
         let gone = query("DELETE FROM audit WHERE chain = $1 AND n <= $2")
             .bind(id.clone())
-            .bind(number(last.n))
+            .bind(number(base.n))
             .execute(&mut *db)
             .await?;
         query(
@@ -292,9 +280,9 @@ async fn trim(
              WHERE chain = $1",
         )
         .bind(id.clone())
-        .bind(number(last.n))
-        .bind(last.hash.clone())
-        .bind(seal.base(id, last.n, &last.hash))
+        .bind(number(base.n))
+        .bind(base.hash)
+        .bind(base.seal)
         .bind(now.0)
         .execute(&mut *db)
         .await?;
@@ -306,3 +294,7 @@ async fn trim(
 fn number(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+#[path = "trail_tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
 use super::StoreError;
+use crate::telemetry::secrets::in_url;
 
 /// The schema, where the URL names none.
 const SCHEMA: &str = "herald";
@@ -42,15 +43,7 @@ pub fn secrets(url: &SecretString) -> Vec<SecretString> {
     if let Ok(read) = Url::parse(url.expose_secret()) {
         let pairs = read.query_pairs().filter(|(key, _)| key == "password");
         secrets.extend(pairs.map(|(_, value)| SecretString::from(value.into_owned())));
-        if let Some(written) = read.password() {
-            secrets.push(SecretString::from(written.to_owned()));
-            let meant = url::form_urlencoded::parse(
-                format!("p={}", written.replace('+', "%2B")).as_bytes(),
-            )
-            .next()
-            .map(|(_, value)| value.into_owned());
-            secrets.extend(meant.map(SecretString::from));
-        }
+        secrets.extend(in_url(&read));
     }
     secrets
 }

@@ -7,8 +7,8 @@ use super::trail::{append, argument};
 use super::writer::Tx;
 use crate::clock::Timestamp;
 use crate::model::{Delivery, DeliveryId, DeliveryState};
-use crate::store::rate::{self, Excess, Lately};
-use crate::store::rows::{count, to_json};
+use crate::store::rate::{self, Excess};
+use crate::store::rows::{lately, to_json};
 use crate::store::{Enqueued, NewDelivery, StoreError};
 
 /// Stores a submission unless it repeats one: then nothing is changed. The window counts where there is no key. What the
@@ -86,13 +86,7 @@ async fn too_much(
     .bind(d.channel.to_string())
     .fetch_one(db)
     .await?;
-    let lately = Lately {
-        messages: count(row.try_get("messages")?),
-        channels: count(row.try_get("channels")?),
-        here: count(row.try_get("here")?),
-        first: row.try_get::<Option<i64>, _>("first")?.map(Timestamp),
-    };
-    Ok(rate::excess(new.rate, lately, d.created_at))
+    Ok(rate::excess(new.rate, lately(&row)?, d.created_at))
 }
 
 /// The delivery that a submission repeats: by its key, or by its content within the window.
@@ -143,13 +137,13 @@ async fn find_same(
     Ok(Some(if failed { Enqueued::Retried(same) } else { Enqueued::Repeated(same) }))
 }
 
-/// Whoever submits the same again brings along what was taken out of it.
+/// Whoever submits the same again brings along what was taken out of it, or what the rules stood against.
 async fn refill(
     db: &mut SqliteConnection,
     id: DeliveryId,
     same: &Delivery,
 ) -> Result<(), StoreError> {
-    let Some(mut delivery) = by_id(db, id).await?.filter(|it| it.expunged_at.is_some()) else {
+    let Some(mut delivery) = by_id(db, id).await?.filter(Delivery::is_refillable) else {
         return Ok(());
     };
     delivery.refill(same);

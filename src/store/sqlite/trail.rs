@@ -10,9 +10,9 @@ use super::{Sqlite, StoreError};
 use crate::clock::Timestamp;
 use crate::model::audit::{Entry, Head};
 use crate::store::Trail;
-use crate::store::rows::{count, to_json};
+use crate::store::rows::{audit, chain, count, to_json};
 use crate::store::trail::{
-    Base, Book, Chain, Draft, MOST_HEADS, Page, Position, Row, Seal, due, forgettable,
+    Book, Chain, Draft, MOST_HEADS, Page, Position, Row, Seal, due, forgettable,
 };
 
 /// What follows the other statements of a script, of which the last changed something or, if that does not matter, did not:
@@ -56,16 +56,22 @@ impl Tx<'_> {
         entries: Vec<Entry>,
         at: Timestamp,
     ) -> Result<Draft, StoreError> {
-        let position = match self.pen.position() {
-            Some(position) => position.clone(),
-            None => {
-                let chain = self.pen.chain().to_owned();
-                let position = end(self.db().await?, &chain).await?;
-                self.pen.place(position.clone());
-                position
-            }
-        };
+        let position = self.position().await?;
         self.pen.draft(&position, entries, at)
+    }
+
+    /// Where the chain ends that is written.
+    async fn position(&mut self) -> Result<Position, StoreError> {
+        if let Some(position) = self.pen.position() {
+            return Ok(position.clone());
+        }
+        let chain = self.pen.chain().to_owned();
+        let stored = end(self.db().await?, &chain).await?;
+        if let Some(position) = self.pen.go_on(stored.as_ref()) {
+            return Ok(position);
+        }
+        let others = others(self.db().await?).await?;
+        Ok(self.pen.begin(others))
     }
 
     /// Writes entries after other statements of the same change.
@@ -90,30 +96,29 @@ fn noting(draft: &Draft) -> Result<Script, StoreError> {
     Ok(sqlx::query(AssertSqlSafe(sql)).bind(argument(draft)?))
 }
 
-/// Where a chain ends; before its first row, what the others ended with.
-async fn end(db: &mut SqliteConnection, chain: &str) -> Result<Position, StoreError> {
-    let row = sqlx::query("SELECT n, hash FROM audit_chains WHERE chain = ?1")
+/// Where a chain ends, if it is there.
+async fn end(db: &mut SqliteConnection, chain: &str) -> Result<Option<Head>, StoreError> {
+    let row = sqlx::query("SELECT chain, n, hash FROM audit_chains WHERE chain = ?1")
         .bind(chain)
-        .fetch_optional(&mut *db)
+        .fetch_optional(db)
         .await?;
-    if let Some(row) = row {
-        let n = count(row.try_get("n")?);
-        return Ok(Position { n, hash: row.try_get("hash")?, others: Vec::new() });
-    }
-    let others = sqlx::query(
+    Ok(row.as_ref().map(head).transpose()?)
+}
+
+/// What the others ended with, before the first row of a chain.
+async fn others(db: &mut SqliteConnection) -> Result<Vec<Head>, StoreError> {
+    let found = sqlx::query(
         "SELECT chain, n, hash FROM audit_chains WHERE base_n < n ORDER BY chain DESC LIMIT ?1",
     )
     .bind(MOST_HEADS)
     .fetch_all(db)
     .await?;
-    let head = |row: &SqliteRow| {
-        Ok(Head {
-            chain: row.try_get("chain")?,
-            n: count(row.try_get("n")?),
-            hash: row.try_get("hash")?,
-        })
-    };
-    Ok(Position::start(others.iter().map(head).collect::<Result<_, sqlx::Error>>()?))
+    Ok(found.iter().map(head).collect::<Result<_, _>>()?)
+}
+
+fn head(row: &SqliteRow) -> Result<Head, sqlx::Error> {
+    let n = count(row.try_get("n")?);
+    Ok(Head { chain: row.try_get("chain")?, n, hash: row.try_get("hash")? })
 }
 
 #[async_trait]
@@ -158,22 +163,6 @@ async fn chains(db: &mut SqliteConnection) -> Result<Vec<Chain>, StoreError> {
     found.iter().map(chain).collect()
 }
 
-fn chain(row: &SqliteRow) -> Result<Chain, StoreError> {
-    Ok(Chain {
-        id: row.try_get("chain")?,
-        n: count(row.try_get("n")?),
-        hash: row.try_get("hash")?,
-        seal: row.try_get("seal")?,
-        key: row.try_get("key")?,
-        at: Timestamp(row.try_get("at")?),
-        base: Base {
-            n: count(row.try_get("base_n")?),
-            hash: row.try_get("base_hash")?,
-            seal: row.try_get("base_seal")?,
-        },
-    })
-}
-
 async fn rows(
     db: &mut SqliteConnection,
     chain: String,
@@ -194,16 +183,7 @@ async fn rows(
         .bind(most)
         .fetch_all(db)
         .await?;
-    let row = |row: &SqliteRow| {
-        Ok(Row {
-            chain: row.try_get("chain")?,
-            n: count(row.try_get("n")?),
-            line: row.try_get("line")?,
-            prev: row.try_get("prev")?,
-            hash: row.try_get("hash")?,
-        })
-    };
-    found.iter().map(row).collect()
+    found.iter().map(audit).collect()
 }
 
 async fn trim(
@@ -227,8 +207,8 @@ async fn trim(
             continue;
         }
         let oldest = rows(db, chain.id.clone(), Page::After(chain.base.n), left).await?;
-        let Some(last) = due(&chain, &oldest, seal, before) else { continue };
-        let n = i64::try_from(last.n).unwrap_or(i64::MAX);
+        let Some(base) = due(&chain, &oldest, seal, before) else { continue };
+        let n = i64::try_from(base.n).unwrap_or(i64::MAX);
         let gone = sqlx::query("DELETE FROM audit WHERE chain = ?1 AND n <= ?2")
             .bind(&chain.id)
             .bind(n)
@@ -241,8 +221,8 @@ async fn trim(
         )
         .bind(&chain.id)
         .bind(n)
-        .bind(&last.hash)
-        .bind(seal.base(&chain.id, last.n, &last.hash))
+        .bind(base.hash)
+        .bind(base.seal)
         .bind(now.0)
         .execute(&mut *db)
         .await?;
@@ -264,6 +244,10 @@ mod tests {
     use crate::store::trail::{Keys, Settings, verify};
 
     impl Intruder for Sqlite {
+        const REFUSE: &'static str =
+            "CREATE TRIGGER refuse BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END";
+        const ALLOW: &'static str = "DROP TRIGGER refuse";
+
         async fn run(&self, sql: &str) {
             let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
             let write = self.writer.write(move |db| {
@@ -302,6 +286,27 @@ mod tests {
             )
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn a_commit_of_which_nobody_knew_counts_and_the_chain_goes_on() {
+        let store = Sqlite::in_memory().await.unwrap();
+        for second in 0..3 {
+            let change = store.writer.transact::<(), _>(move |tx| {
+                Box::pin(async move {
+                    let entry = Entry::new(Act::RulesChanged);
+                    // The last of a change: it is committed, and then the change fails all the same.
+                    tx.note(vec![entry], Timestamp(second)).await?;
+                    tx.db().await?;
+                    Err(StoreError::Closed)
+                })
+            });
+            change.await.unwrap_err();
+        }
+        store.note(vec![Entry::new(Act::RulesChanged)], Timestamp(3)).await.unwrap();
+        let chains = store.chains().await.unwrap();
+        assert_eq!(chains.iter().map(|chain| chain.n).collect::<Vec<_>>(), [5]);
+        assert_eq!(verify(&store, &Keys::new(&[]), None).await.unwrap().findings, []);
     }
 
     /// What somebody does to a trail of some rows; numbers are taken modulo what there is.

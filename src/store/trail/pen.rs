@@ -1,4 +1,8 @@
-//! What writes one chain: it knows where the chain ends, as far as that is committed.
+//! What writes one chain at a time: it knows where the chain ends, as far as that is committed.
+//!
+//! After a commit that failed, or whose answer was lost, the store is asked where the chain ends. It is believed only where
+//! that is one of the two ends that there can be: with what the commit held, or without. Anything else was done by somebody
+//! who can write the store, and whoever goes on there would hide it. So a new chain begins, and names the end that is known.
 
 use std::sync::Arc;
 
@@ -39,7 +43,7 @@ pub(in crate::store) struct Position {
 
 impl Position {
     /// Before the first row.
-    pub(in crate::store) fn start(others: Vec<Head>) -> Self {
+    fn start(others: Vec<Head>) -> Self {
         Self { n: 0, hash: ZERO.to_owned(), others }
     }
 }
@@ -70,18 +74,30 @@ pub(in crate::store) struct Pen {
     position: Option<Position>,
     /// What was written since the last commit.
     pending: Vec<Act>,
+    /// Where the chain ended when a commit was last known to have succeeded; `None` before the first.
+    kept: Option<Head>,
+    /// Where the last draft would have it end.
+    drafted: Option<Head>,
+    /// Where else it may end by now: commits of which nobody knows would have it end there.
+    possible: Vec<Head>,
+    /// How the chain before this one ended, if the store said otherwise.
+    lost: Option<Head>,
 }
 
 impl Pen {
     /// For a new chain.
     pub(in crate::store) fn new(settings: &Settings, book: &Arc<Book>) -> Self {
         Self {
-            chain: Uuid::now_v7().to_string(),
+            chain: new_chain(),
             seal: Seal::new(settings.key.as_ref()),
             settings: settings.clone(),
             book: Arc::clone(book),
             position: None,
             pending: Vec::new(),
+            kept: None,
+            drafted: None,
+            possible: Vec::new(),
+            lost: None,
         }
     }
 
@@ -94,9 +110,57 @@ impl Pen {
         self.position.as_ref()
     }
 
-    /// It ends there.
-    pub(in crate::store) fn place(&mut self, position: Position) {
-        self.position = Some(position);
+    /// The chain ends there as the store has it, or is not there. Where to go on; `None` if a chain has to
+    /// [begin](Self::begin).
+    pub(in crate::store) fn go_on(&mut self, stored: Option<&Head>) -> Option<Position> {
+        let possible = std::mem::take(&mut self.possible);
+        match stored {
+            Some(head) if self.kept.as_ref() == stored || possible.contains(head) => {
+                let Head { n, hash, .. } = head.clone();
+                self.position = Some(Position { n, hash, others: Vec::new() });
+                self.kept = Some(head.clone());
+                self.lost = None;
+                return self.position.clone();
+            }
+            None if self.kept.is_none() => {
+                // A commit that is still on its way would begin the chain a second time.
+                if !possible.is_empty() {
+                    self.chain = new_chain();
+                }
+            }
+            _ => self.lose(stored),
+        }
+        None
+    }
+
+    /// The chain ends where this process did not leave it.
+    fn lose(&mut self, stored: Option<&Head>) {
+        let known = self.kept.take();
+        let before = std::mem::replace(&mut self.chain, new_chain());
+        let row = |head: Option<&Head>| head.map_or(0, |head| head.n);
+        let hash = |head: Option<&Head>| head.map_or_else(String::new, |head| head.hash.clone());
+        tracing::error!(
+            chain = %before,
+            known_n = row(known.as_ref()),
+            known_hash = hash(known.as_ref()),
+            found_n = row(stored),
+            found_hash = hash(stored),
+            new_chain = %self.chain,
+            "the audit trail does not end where this process left it: somebody else wrote in the store; \
+             another chain begins, which names the end that was known"
+        );
+        self.lost = known.or_else(|| self.lost.take());
+    }
+
+    /// A chain begins, and these are what the others ended with, as the store has them.
+    pub(in crate::store) fn begin(&mut self, mut others: Vec<Head>) -> Position {
+        if let Some(lost) = &self.lost {
+            others.retain(|other| other.chain != lost.chain);
+            others.insert(0, lost.clone());
+        }
+        let position = Position::start(others);
+        self.position = Some(position.clone());
+        position
     }
 
     /// What is said about a submission, which is stored as this delivery.
@@ -106,7 +170,7 @@ impl Pen {
 
     /// The rows of these entries after a position. A chain begins with a row of its own.
     pub(in crate::store) fn draft(
-        &self,
+        &mut self,
         after: &Position,
         entries: Vec<Entry>,
         at: Timestamp,
@@ -129,6 +193,7 @@ impl Pen {
             hash = self.seal.row(&prev, &line);
             rows.push(Row { chain: self.chain.clone(), n, line, prev, hash: hash.clone() });
         }
+        self.drafted = Some(Head { chain: self.chain.clone(), n, hash: hash.clone() });
         Ok(Draft {
             chain: self.chain.clone(),
             rows,
@@ -152,17 +217,26 @@ impl Pen {
     /// What was written is committed.
     pub(in crate::store) fn keep(&mut self) {
         let acts = std::mem::take(&mut self.pending);
-        if let Some(Position { n, hash, .. }) = self.position.as_ref().filter(|_| !acts.is_empty())
-        {
-            let head = Head { chain: self.chain.clone(), n: *n, hash: hash.clone() };
-            self.book.enter(head, &acts);
+        self.drafted = None;
+        if let Some(head) = self.end().filter(|_| !acts.is_empty()) {
+            self.book.enter(head.clone(), &acts);
+            self.kept = Some(head);
+            self.possible.clear();
+            self.lost = None;
         }
     }
 
-    /// What was written may be undone: where the chain ends has to be asked.
-    pub(in crate::store) fn doubt(&mut self) -> Option<Position> {
+    /// What was written may be undone, or not: where the chain ends has to be asked.
+    pub(in crate::store) fn doubt(&mut self) {
+        let written = self.end().filter(|_| !self.pending.is_empty());
+        self.possible.extend(written.into_iter().chain(self.drafted.take()));
         self.pending.clear();
-        self.position.take()
+        self.position = None;
+    }
+
+    fn end(&self) -> Option<Head> {
+        let Position { n, hash, .. } = self.position.clone()?;
+        Some(Head { chain: self.chain.clone(), n, hash })
     }
 
     /// Where it is now, to come back to.
@@ -175,4 +249,8 @@ impl Pen {
         self.position = position;
         self.pending.truncate(pending);
     }
+}
+
+fn new_chain() -> String {
+    Uuid::now_v7().to_string()
 }

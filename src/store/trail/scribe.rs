@@ -1,10 +1,13 @@
 //! Writes down what describes no change of state: refusals above all. Whoever is refused does not fill the store by that,
-//! and a trail that cannot be written makes no other answer of a refusal.
+//! does not prevent it by hanging up, and a trail that cannot be written makes no other answer of a refusal.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
 
 use super::Trail;
 use crate::clock::{Clock, Timestamp};
@@ -14,15 +17,25 @@ use crate::model::audit::Entry;
 /// many more there were.
 const MOST: u64 = 30;
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long a refusal waits for its row.
+/// How long a row may take, and with it the answer of a refusal.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long to wait until a row that has to be written is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Writes entries, and says once when that fails.
 pub struct Scribe {
+    desk: Arc<Desk>,
+    /// What is being written, whoever still waits for it.
+    writing: TaskTracker,
+}
+
+struct Desk {
     trail: Arc<dyn Trail>,
     clock: Arc<dyn Clock>,
     recent: Mutex<BTreeMap<Kind, Recent>>,
     failing: AtomicBool,
+    patience: Duration,
 }
 
 /// Who was refused, and why. Few: clients are named by the operator, reasons are a closed list.
@@ -39,38 +52,78 @@ impl Scribe {
     /// Writes to this trail.
     #[must_use]
     pub fn new(trail: Arc<dyn Trail>, clock: Arc<dyn Clock>) -> Self {
-        Self { trail, clock, recent: Mutex::default(), failing: AtomicBool::new(false) }
+        Self::with_patience(trail, clock, PATIENCE)
     }
 
+    pub(in crate::store) fn with_patience(
+        trail: Arc<dyn Trail>,
+        clock: Arc<dyn Clock>,
+        patience: Duration,
+    ) -> Self {
+        let (recent, failing) = (Mutex::default(), AtomicBool::new(false));
+        let desk = Arc::new(Desk { trail, clock, recent, failing, patience });
+        Self { desk, writing: TaskTracker::new() }
+    }
+
+    /// Writes a refusal, which takes a second at most, unless there were too many like it: those are counted, and the next row
+    /// says how many. It is written from now on, whether somebody waits for that or not. Has to be called inside a runtime.
+    pub fn refused(&self, entry: Entry) -> impl Future<Output = ()> + Send + use<> {
+        let desk = Arc::clone(&self.desk);
+        let written = self.writing.spawn(async move { desk.refused(entry).await });
+        // Nothing comes of it where the runtime ends.
+        async move { written.await.unwrap_or_default() }
+    }
+
+    /// Writes an entry that nobody waits for, and tries again until it is written, with the time of the first try. One whose
+    /// commit was in doubt may stand there twice.
+    pub async fn insist(&self, entry: Entry) {
+        self.desk.insist(entry).await;
+    }
+
+    /// Waits until everything is written, for so long at most. Says whether it is.
+    pub async fn finish(&self, patience: Duration) -> bool {
+        self.writing.close();
+        tokio::time::timeout(patience, self.writing.wait()).await.is_ok()
+    }
+}
+
+impl Desk {
     /// Writes an entry, and waits for that for at most a second. Says whether it is committed; that it is not is logged.
-    pub async fn note(&self, entry: Entry) -> bool {
+    async fn note(&self, entry: Entry) -> bool {
         let written = self.trail.note(vec![entry], self.clock.now());
-        let error = match tokio::time::timeout(PATIENCE, written).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("it takes longer than {} s", PATIENCE.as_secs())),
-        };
-        match (error, self.failing.load(Ordering::Relaxed)) {
-            (Some(error), false) => {
-                self.failing.store(true, Ordering::Relaxed);
-                tracing::error!(
-                    error,
-                    "the audit trail cannot be written: what is refused meanwhile is counted, and stands in the next row"
-                );
-                false
+        self.is_written(match tokio::time::timeout(self.patience, written).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("it takes longer than {} s", self.patience.as_secs())),
+        })
+    }
+
+    async fn insist(&self, entry: Entry) {
+        let at = self.clock.now();
+        loop {
+            let written = self.trail.note(vec![entry.clone()], at).await;
+            if self.is_written(written.map_err(|error| error.to_string())) {
+                return;
             }
-            (Some(_), true) => false,
-            (None, true) => {
-                self.failing.store(false, Ordering::Relaxed);
-                tracing::info!("the audit trail can be written again");
-                true
-            }
-            (None, false) => true,
+            tokio::time::sleep(AGAIN).await;
         }
     }
 
-    /// Writes a refusal, unless there were too many like it: those are counted, and the next row says how many.
-    pub async fn refused(&self, mut entry: Entry) {
+    /// Says once that the trail cannot be written, and once that it can.
+    fn is_written(&self, tried: Result<(), String>) -> bool {
+        let failed = tried.is_err();
+        match (tried, self.failing.swap(failed, Ordering::Relaxed)) {
+            (Err(error), false) => tracing::error!(
+                error,
+                "the audit trail cannot be written: what is refused meanwhile is counted, and stands in the next row"
+            ),
+            (Ok(()), true) => tracing::info!("the audit trail can be written again"),
+            _ => {}
+        }
+        !failed
+    }
+
+    async fn refused(&self, mut entry: Entry) {
         let kind = kind(&entry);
         let before = entry.unwritten.unwrap_or_default();
         let Some(missed) = self.admit(&kind, before) else { return };
@@ -187,8 +240,17 @@ mod tests {
         for _ in 0..2 {
             scribe.refused(denied("a", Refused::Channel)).await;
         }
-        assert!(scribe.failing.load(Ordering::Relaxed));
-        let missed = scribe.admit(&kind(&denied("a", Refused::Channel)), 0);
+        assert!(scribe.desk.failing.load(Ordering::Relaxed));
+        let missed = scribe.desk.admit(&kind(&denied("a", Refused::Channel)), 0);
         assert_eq!(missed, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_nobody_waits_for_is_written() {
+        let store = Arc::new(Sqlite::in_memory().await.unwrap());
+        let scribe = Scribe::new(store.clone(), Arc::new(Hand(AtomicI64::new(1_000))));
+        drop(scribe.refused(denied("a", Refused::Channel)));
+        assert!(scribe.finish(Duration::from_secs(60)).await);
+        assert_eq!(lines(&*store).await.len(), 1);
     }
 }

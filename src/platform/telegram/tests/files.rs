@@ -8,6 +8,7 @@ fn file(name: &str) -> Part {
         name: name.to_owned(),
         mime: "text/plain".to_owned(),
         base64: "aGVsbG8=".to_owned(),
+        held_to: None,
     })
 }
 
@@ -48,7 +49,7 @@ async fn files_that_cannot_go_up_are_given_up() {
     assert_eq!(failure.disposition, Disposition::GiveUp);
     for (mime, base64) in [("text/plain", "%"), ("no type", "aGVsbG8=")] {
         let (mime, base64) = (mime.to_owned(), base64.to_owned());
-        let part = Part::File(FilePart { name: "x".to_owned(), mime, base64 });
+        let part = Part::File(FilePart { name: "x".to_owned(), mime, base64, held_to: None });
         let result = deliver(&telegram, &step(Action::Send { part })).await;
         assert_eq!(scripted::failure(PlatformKind::Telegram, result).reason, Reason::Internal);
     }
