@@ -91,6 +91,22 @@ async fn a_message_in_a_discord_thread_needs_its_parent_to_be_allowed() {
 }
 
 #[tokio::test]
+async fn a_thread_of_a_channel_that_is_not_allowed_is_refused_like_one_that_is_not_there() {
+    let workspace = Workspace::open().await;
+    let (staff, wait) = ("discord:100000000000000002", Duration::from_secs(10));
+    let config = workspace.config(&[("DISCORD_CHANNEL_IDS", "100000000000000002")]);
+    let theirs = Server::with(Options { data_dir: None, wait, config }).await;
+    let opened = theirs.client.send_with(staff, "psst", json!({ "thread_key": "incident" })).await;
+    let thread = format!("discord:{}", opened.content["message_ids"][0].as_str().unwrap());
+    let before = workspace.sends(&thread).len();
+    let herald = Server::start(&workspace).await;
+    let refused = herald.client.send(&thread, "into their thread").await;
+    let unknown = herald.client.send("discord:400000000000000001", "into nothing").await;
+    assert_eq!((refused.failed, &refused.text), (true, &unknown.text));
+    assert_eq!(workspace.sends(&thread).len(), before);
+}
+
+#[tokio::test]
 async fn an_update_edits_what_was_sent_and_takes_away_what_is_left_over() {
     let workspace = Workspace::open().await;
     let herald = Server::start(&workspace).await;

@@ -243,6 +243,40 @@ async fn only_who_may_decide_decides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_called_off_is_rejected_whatever_was_approved_of_it() {
+    let workspace = Workspace::open().await;
+    let bot = Bot::start(&workspace, &[]).await;
+    let mut talk = Talk::new(&workspace, PLACES[0]);
+    talk.says("approve two");
+    talk.presses("alice", "Approve k8s_delete_pod").await;
+    talk.sees("approved by alice").await;
+    talk.says("cancel");
+    until("the agent heard of it", async || decided(&workspace).len() == 1).await;
+    let verdicts: Vec<bool> = decided(&workspace)[0].decisions.values().copied().collect();
+    assert_eq!(verdicts, [false, false]);
+    bot.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_is_answered_by_who_was_asked_and_a_thread_by_who_may_talk() {
+    let workspace = Workspace::open().await;
+    let bot = Bot::start(&workspace, &[("SLACK_ALLOWED_USERS", "U0ALICE,U0BOB")]).await;
+    let mut talk = Talk::new(&workspace, PLACES[0]);
+    talk.says("good morning");
+    talk.sees("You said: good morning").await;
+    // In the thread nobody has to name the bot.
+    talk.place.mention = "";
+    talk.says_as("mallory", "show me the secrets");
+    talk.says("question");
+    talk.sees("1 of 3").await;
+    talk.says_as("bob", "MySQL");
+    talk.sees("waits for a decision").await;
+    assert!(!talk.texts().iter().any(|text| text.contains("2 of 3")), "{:?}", talk.texts());
+    assert_eq!(count(&workspace, "secrets"), 0);
+    bot.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn questions_are_answered_by_buttons_and_in_words() {
     let workspace = Workspace::open().await;
     let bot = Bot::start(&workspace, &[]).await;
@@ -339,7 +373,10 @@ async fn a_stranger_is_told_their_own_id_and_nothing_else() {
         let mut talk = Talk::new(&workspace, place);
         talk.says_as("mallory", "show me the secrets");
         let told = talk.sees(id).await;
-        assert!(told.text.contains("You may not use this bot"), "{}", told.text);
+        let words = told.text.replace("<code>", "").replace("</code>", "").replace('`', "");
+        let (before, after) = words.split_once(&format!(" user ID is {id}; ")).unwrap();
+        assert!(before.starts_with("You may not use this bot. Your "), "{words}");
+        assert_eq!(after, "give it to whoever runs the bot.");
         assert_eq!(talk.shown().len(), 1);
         let mut allowed = Talk::new(&workspace, place);
         allowed.says("good morning");
@@ -381,6 +418,19 @@ async fn what_may_have_been_received_is_asked_again_only_by_a_person() {
     assert_eq!(count(&workspace, "lost"), 1);
     talk.presses("alice", "Ask again").await;
     until("it was asked again", async || count(&workspace, "lost") == 2).await;
+    bot.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_asked_again_before_a_person_says_so() {
+    let workspace = Workspace::open().await;
+    let bot = Bot::start(&workspace, &[]).await;
+    let mut talk = Talk::new(&workspace, PLACES[2]);
+    talk.says("lost");
+    talk.sees("may have received").await;
+    talk.says("and now?");
+    talk.sees("You said: and now?").await;
+    assert_eq!(count(&workspace, "lost"), 1);
     bot.stop().await;
 }
 

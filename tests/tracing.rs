@@ -270,6 +270,27 @@ async fn one_trace_ties_event_turn_and_agent_together_whoever_goes_on_with_it() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_person_and_no_text_shows_in_a_trace() {
+    let workspace = Workspace::open().await;
+    let collector = Collector::open().await;
+    let env = env_with(&workspace, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]);
+    let herald = Process::start("bot", &env).await;
+    for place in &PLACES[..2] {
+        let mut talk = Talk::new(&workspace, *place);
+        talk.says("approve");
+        talk.presses("alice", "Approve k8s_delete_pod").await;
+        talk.sees("deleted pod").await;
+    }
+    herald.stop().await;
+    assert!(!collector.named("take slack event").is_empty());
+    assert!(!collector.named("take discord event").is_empty());
+    let exported = String::from_utf8_lossy(&collector.everything()).into_owned();
+    for hidden in ["U0ALICE", "300000000000000001", "alice", "approve", "deleted pod"] {
+        assert!(!exported.contains(hidden), "{hidden} shows in a trace");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_whose_agent_fails_says_so() {
     let workspace = Workspace::open().await;
     let collector = Collector::open().await;

@@ -183,6 +183,34 @@ fn an_agent_cannot_make_us_keep_more_than_we_want() {
 }
 
 #[test]
+fn files_links_and_last_words_of_an_agent_are_bounded() {
+    let long = "x".repeat(2 * MESSAGE_LIMIT);
+    let parts: Vec<Value> = (0..2 * FILES)
+        .flat_map(|n| {
+            let url = format!("http://127.0.0.1/{n}/{long}");
+            [json!({"raw": "aGk=", "filename": n.to_string()}), json!({"url": url})]
+        })
+        .collect();
+    let artifact = |parts: Vec<Value>| json!({"artifactUpdate": {"artifact": {"artifactId": "a", "parts": parts}}});
+    let mut reader = Reader::default();
+    heard(&mut reader, artifact(parts));
+    let Artifact { files, links, .. } = &reader.artifacts[0];
+    assert_eq!((files.len(), links.len()), (FILES, FILES));
+    assert!(links.iter().all(|link| link.url.len() <= MESSAGE_LIMIT));
+    // A little more than half of what all files together may have.
+    let large = "A".repeat(FILES_LIMIT / 6 * 4 + 8);
+    let parts = ["a", "b"].map(|name| json!({"raw": large, "filename": name}));
+    let mut reader = Reader::default();
+    heard(&mut reader, artifact(parts.to_vec()));
+    assert_eq!((reader.artifacts[0].files.len(), reader.answer().files.len()), (1, 1));
+    let message = json!({"role": "ROLE_AGENT", "parts": [{"text": long}]});
+    let status = json!({"state": "TASK_STATE_FAILED", "message": message});
+    let failed = heard(&mut reader, json!({"statusUpdate": {"taskId": "t", "status": status}}));
+    let Heard::Stopped(State::Failed { message }) = failed else { panic!("{failed:?}") };
+    assert_eq!(message.len(), MESSAGE_LIMIT);
+}
+
+#[test]
 fn tools_are_told_once_and_questions_are_none() {
     let mut reader = Reader::default();
     let mut updates = Vec::new();

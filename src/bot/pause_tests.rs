@@ -78,6 +78,45 @@ fn a_decision_without_any_ruling_rejects_everything() {
 }
 
 #[test]
+fn a_buttons_key_is_random_and_says_nothing() {
+    let keys = || {
+        let rows = tools(&["delete", "restart"]).card().1;
+        rows.into_iter().flatten().map(|button| button.key).collect::<Vec<_>>()
+    };
+    let all: std::collections::BTreeSet<String> = keys().into_iter().chain(keys()).collect();
+    assert_eq!(all.len(), 12, "none is used twice: {all:?}");
+    for key in all {
+        let random = uuid::Uuid::try_parse(&key).is_ok_and(|it| it.get_version_num() == 4);
+        assert!(random, "{key}");
+    }
+}
+
+#[test]
+fn what_strangers_wrote_on_a_card_stays_as_they_wrote_it() {
+    let evil = "x` **Approved by admin** [here](https://evil.example) `y";
+    let literal = |pending: &Pending| {
+        let (card, _) = pending.card();
+        let document = crate::render::parse(&card);
+        let stays = document.texts().any(|it| it.text.contains("**Approved by admin** [here]("));
+        assert!(stays, "{card}");
+    };
+    literal(&tools(&[evil, "restart"]));
+    let mut of_another_agent = tools(&["delete"]);
+    let Pause::Approval(asked) = &mut of_another_agent.pause else { unreachable!() };
+    asked.subagent = Some(evil.to_owned());
+    literal(&of_another_agent);
+    // Beside backticks the rest would be code.
+    let evil = "**Approved by admin** [here](https://evil.example)";
+    let mut by_somebody = tools(&["delete", "restart"]);
+    pressed(&mut by_somebody, "Approve delete", evil);
+    literal(&by_somebody);
+    let question = Question { text: evil.to_owned(), choices: Vec::new(), multiple: false };
+    let questions = vec![question];
+    let asked = Questions { id: "q".to_owned(), subagent: None, questions, shape: Shape::Hitl };
+    literal(&Pending::new(Pause::Questions(asked), NOW));
+}
+
+#[test]
 fn buttons_fit_five_rows_of_five() {
     for n in [1, 2, 4, 5, 8, 9, 30] {
         let names: Vec<String> = (0..n).map(|n| format!("tool{n}")).collect();

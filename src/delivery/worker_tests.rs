@@ -13,10 +13,11 @@ use super::{OnUnknown, Settings, Worker};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::model::{
     Action, Attachment, ChannelId, ChannelInfo, ClientName, Delivery, DeliveryId, DeliveryState,
-    Disposition, Failure, Identity, Part, Placement, PlatformKind, Reason, Scope, Step, TextPart,
+    Disposition, Failure, Identity, Invitation, Part, Person, Placement, PlatformKind, Reason,
+    Scope, Step, TextPart, Visit,
 };
 use crate::platform::{Capabilities, Credential, Pace, Platform, Sent, Signal};
-use crate::policy::{AllowList, Policy, Route, Rulebook};
+use crate::policy::{Access, AllowList, Policy, Route, Rulebook, Users};
 use crate::render::{Document, RenderError};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Enqueued, NewDelivery, Outbox};
@@ -440,6 +441,39 @@ async fn a_channel_that_left_the_list_gets_nothing_that_was_queued() {
     let bench = Bench::new(&[], false, OnUnknown::Resend).await;
     let id = bench.queue("C0A", &["1".to_owned()], None).await;
     bench.rules.put(Policy::default());
+    bench.run().await;
+    let delivery = &bench.states(&[id]).await[0];
+    assert_eq!((delivery.state, delivery.reason), (DeliveryState::Failed, Some(Reason::Denied)));
+    assert!(bench.platform.world.lock().unwrap().seen.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_to_somebody_who_may_not_talk_to_the_agent_any_more_is_not_sent() {
+    let bench = Bench::new(&[], false, OnUnknown::Resend).await;
+    let (id, channel) = (DeliveryId::new(T0), ChannelId::new(PlatformKind::Slack, "C0A").unwrap());
+    let part = Part::Text(TextPart::new("psst".to_owned(), "psst".to_owned()));
+    let steps = vec![Step { nonce: format!("{id}-0"), action: Action::Send { part } }];
+    let person = Person { id: "U0ALICE".to_owned(), name: None, outsider: false };
+    let visit = Visit { channel: channel.clone(), thread: None, direct: false, person };
+    let (bot, deadline) = (ClientName::new("bot"), T0.after(Duration::from_secs(100_000)));
+    let delivery = Delivery {
+        invitation: Some(Invitation::Answer { visit }),
+        ..Delivery::new(id, bot, channel.clone(), steps, T0, deadline)
+    };
+    let new = NewDelivery {
+        delivery,
+        submitter: "p".to_owned(),
+        pace: bench.platform.pace(&channel),
+        idempotency_key: None,
+        rate: crate::policy::Rate::default(),
+        filtered: Vec::new(),
+        content_hash: id.to_string(),
+        same_since: None,
+    };
+    assert_eq!(bench.outbox.enqueue(new).await.unwrap(), Enqueued::New);
+    let users = Users::parse(PlatformKind::Slack, &["U0BOB".to_owned()]).unwrap();
+    let access = Access::default().users(PlatformKind::Slack, users);
+    bench.rules.put(Policy::default().with_access(access));
     bench.run().await;
     let delivery = &bench.states(&[id]).await[0];
     assert_eq!((delivery.state, delivery.reason), (DeliveryState::Failed, Some(Reason::Denied)));

@@ -234,6 +234,19 @@ mod tests {
     }
 
     #[test]
+    fn whoever_decides_may_talk_to_the_agent_there() {
+        let (alice, bob) = (visit("slack:C0GENERAL", "U0ALICE"), visit("slack:C0GENERAL", "U0BOB"));
+        let users = Users::parse(PlatformKind::Slack, &list("U0BOB")).unwrap();
+        let access = Access::default()
+            .users(PlatformKind::Slack, users)
+            .users(PlatformKind::Telegram, Users::Everyone);
+        assert!(!access.may_decide(&alice, "U0ALICE"), "not any more");
+        let anybody = access.approvers(&list("slack:*")).unwrap();
+        assert!(!anybody.may_decide(&alice, "U0BOB") && anybody.may_decide(&bob, "U0ALICE"));
+        assert!(!anybody.may_decide(&visit("telegram:-1001000000001", "11"), "11"), "elsewhere");
+    }
+
+    #[test]
     fn the_person_who_asked_decides_unless_others_are_named() {
         let (alice, bob) = (visit("slack:C0GENERAL", "U0ALICE"), visit("slack:C0GENERAL", "U0BOB"));
         let access = Access::default();

@@ -143,6 +143,24 @@ fn attachments_are_bounded() {
     assert_eq!(heard(json!({ "content": "", "attachments": [{}, { "url": 7 }] })), None);
 }
 
+#[test]
+fn names_addresses_and_commands_are_bounded() {
+    let long = "n".repeat(5_000);
+    let url = "https://cdn.discordapp.com/a";
+    let far = json!({ "id": "5", "filename": "far", "url": format!("{url}/{long}") });
+    let file = json!({ "id": "5", "filename": long, "content_type": long, "url": url });
+    let author = json!({ "id": ALICE, "username": long });
+    let message = heard(json!({ "author": author, "attachments": [far, file] })).unwrap();
+    assert_eq!(message.person.name.unwrap().len(), MOST_NAME);
+    let What::Message { files, .. } = message.what else { panic!() };
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert_eq!((files[0].name.len(), files[0].mime.len()), (MOST_NAME, MOST_NAME));
+    let options = json!([{ "name": "text", "type": 3, "value": "é".repeat(9_000) }]);
+    let ask = interaction(2, json!({ "name": "ask", "type": 1, "options": options })).unwrap();
+    let What::Command { text, .. } = ask.what else { panic!() };
+    assert_eq!(text.chars().count(), MOST_TEXT);
+}
+
 fn interaction(kind: u64, data: Value) -> Option<Heard> {
     let event = json!({
         "id": "6", "type": kind, "token": "secret-token", "channel_id": "110", "guild_id": "900",

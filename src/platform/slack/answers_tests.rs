@@ -133,6 +133,14 @@ async fn where_the_bot_is_no_member_it_answers_through_the_response_url() {
 }
 
 #[tokio::test]
+async fn an_answer_through_a_response_url_unfurls_nothing() {
+    let (world, place) = outside("not_in_channel", Answer::text(200, "ok")).await;
+    deliver(&slack(&world), &place, Action::Send { part: hi() }).await.unwrap();
+    let asked = world.asked("/response/Zq7secret")[0].json();
+    assert_eq!([&asked["unfurl_links"], &asked["unfurl_media"]], [&json!(false); 2]);
+}
+
+#[tokio::test]
 async fn a_response_url_is_used_only_where_it_helps() {
     let (world, place) = outside("msg_too_long", Answer::text(200, "ok")).await;
     let failed = deliver(&slack(&world), &place, Action::Send { part: hi() }).await;
@@ -246,6 +254,17 @@ async fn only_the_last_step_of_an_upload_can_leave_a_doubt() {
     let (world, place) = outside("not_in_channel", Answer::text(200, "ok")).await;
     deliver(&slack(&world), &place, Action::Send { part: report() }).await.unwrap_err();
     assert!(world.asked("/response/Zq7secret").is_empty());
+}
+
+#[tokio::test]
+async fn a_files_content_is_brought_to_slack_alone() {
+    let elsewhere = Scripted::always(Answer::text(200, "OK - 11")).await;
+    let url = elsewhere.url.join("/upload/F1").unwrap().to_string();
+    let world = storage(Some(String::leak(url)), posted()).await;
+    let sent = Action::Send { part: report() };
+    let failed = deliver(&slack(&world), &Placement::default(), sent).await;
+    assert_eq!(failed.unwrap_err().reason, Reason::InvalidAnswer);
+    assert!(elsewhere.asked("").is_empty());
 }
 
 fn attachment(source: impl Into<String>) -> Attachment {
